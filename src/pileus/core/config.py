@@ -1,0 +1,84 @@
+"""Settings: one TOML file, every value with a default that makes a cloud on one machine."""
+
+import os
+import tomllib
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+DEFAULT_FILE = Path("/etc/pileus/pileus.toml")
+
+
+class Pool(Struct, frozen=True, kw_only=True):
+    """A place for volumes: a folder and the name that volume types choose it by."""
+
+    path: str = ""  # "": a folder of the pool's name in the state folder
+    backend: str
+
+
+class External(Struct, frozen=True, kw_only=True):
+    """The public network: floating addresses come from it, `gateway` is the node's own address on it."""
+
+    cidr: str = "172.24.4.0/24"
+    gateway: str = "172.24.4.1"
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that an operator may choose."""
+
+    state: str = "/var/lib/pileus"  # folder of all state
+    listen: str = "127.0.0.1"
+    port: int = 5000
+    public_url: str = ""  # "": http://listen:port
+    database: str = ""  # "": SQLite in the state folder
+    region: str = "RegionOne"
+    zone: str = "nova"
+    namespace: str = "pileus"  # network namespace of this node's bridges, taps and public network
+    external: External = External()
+    accelerator: str = "auto"  # auto | kvm | tcg
+    hypervisor: str = "qemu"  # qemu | fake
+    switch: str = "linux"  # linux | fake
+    block: str = "file"  # file | fake
+    pools: dict[str, Pool] = {"file": Pool(backend="file"), "second": Pool(backend="second")}
+    service_uid: int = 62001  # API and worker run as this user and group
+    guest_uid: int = 62002  # QEMU runs as this user and group
+    workers: int = 8  # threads that step resources
+    report_seconds: float = 15.0
+    log_level: str = "INFO"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.state)
+
+    @property
+    def url(self) -> str:
+        """Where clients reach the API."""
+        return self.public_url.rstrip("/") or f"http://{self.listen}:{self.port}"
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite://{self.folder}/db/pileus.db"
+
+    @property
+    def agent_socket(self) -> Path:
+        return self.folder / "run" / "agent.sock"
+
+    @property
+    def controller_socket(self) -> Path:
+        return self.folder / "run" / "controller.sock"
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read the settings file (PILEUS_CONFIG, else /etc/pileus/pileus.toml if it is there).
+
+    PILEUS_STATE and PILEUS_PORT win over the file, for a second cloud beside the first.
+    Raises msgspec.ValidationError naming the wrong setting.
+    """
+    chosen = path or Path(os.environ.get("PILEUS_CONFIG", DEFAULT_FILE))
+    given = tomllib.loads(chosen.read_text()) if chosen.exists() or path else {}
+    if state := os.environ.get("PILEUS_STATE"):
+        given["state"] = state
+    if port := os.environ.get("PILEUS_PORT"):
+        given["port"] = int(port)
+    return msgspec.convert(given, Config)

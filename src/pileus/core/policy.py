@@ -1,0 +1,188 @@
+"""Rules in oslo.policy's language, compiled once to closures.
+
+A check is `role:NAME`, `rule:NAME`, `KEY:VALUE` (VALUE may hold `%(attribute)s` of the target; KEY is
+an attribute of the credentials or a quoted literal), `@` (always) or `!` (never), joined by
+`and`, `or`, `not` and parentheses.  Source: oslo.policy documentation, "Policy rule expressions".
+A rule that is asked for but not known never passes.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Creds = Mapping[str, Any]
+Target = Mapping[str, Any]
+Check = Callable[[Creds, Target], bool]
+
+_TOKEN = re.compile(r"\s*(\(|\)|[^\s()]+(?:\([^)]*\)[^\s()]*)*)")
+
+
+def _always(_creds: Creds, _target: Target) -> bool:
+    return True
+
+
+def _never(_creds: Creds, _target: Target) -> bool:
+    return False
+
+
+class PolicyError(ValueError):
+    """A rule that cannot be read."""
+
+
+def _dig(creds: Any, path: list[str]) -> list[Any]:
+    """The values found under a dotted path; lists on the way are searched."""
+    if not path:
+        return list(creds) if isinstance(creds, list | tuple | set | frozenset) else [creds]
+    if isinstance(creds, Mapping):
+        return _dig(creds[path[0]], path[1:]) if path[0] in creds else []
+    if isinstance(creds, list | tuple):
+        return [v for item in creds for v in _dig(item, path)]
+    return []
+
+
+def _generic(left: str, right: str) -> Check:
+    """KEY:VALUE, compared as text."""
+    literal: str | None = None
+    if left[:1] in "'\"" and left[-1:] == left[:1] and len(left) > 1:
+        literal = left[1:-1]
+    elif left in ("True", "False", "None") or re.fullmatch(r"-?\d+(\.\d+)?", left):
+        literal = left
+    names = re.findall(r"%\((.+?)\)s", right)
+    path = left.split(".")
+
+    def check(creds: Creds, target: Target) -> bool:
+        if any(name not in target for name in names):
+            return False
+        wanted = right % target if names else right
+        if literal is not None:
+            return literal == wanted
+        if len(path) == 1:
+            value = creds.get(left, check)
+            if value is check:
+                return False
+            if not isinstance(value, list | tuple | set | frozenset):
+                return str(value) == wanted
+        return any(str(v) == wanted for v in _dig(creds, path))
+
+    return check
+
+
+def _role(right: str) -> Check:
+    names = re.findall(r"%\((.+?)\)s", right)
+    fixed = right.lower()
+
+    def check(creds: Creds, target: Target) -> bool:
+        if any(name not in target for name in names):
+            return False
+        wanted = (right % target).lower() if names else fixed
+        return wanted in creds["roles"]
+
+    return check
+
+
+class Parser:
+    """Recursive descent over one expression; `rules` is looked up when a check runs."""
+
+    def __init__(self, text: str, rules: Mapping[str, Check]):
+        self.tokens = _TOKEN.findall(text)
+        self.rules = rules
+        self.text = text
+        self.at = 0
+
+    def parse(self) -> Check:
+        if not self.tokens:
+            return _always
+        check = self._or()
+        if self.at != len(self.tokens):
+            raise PolicyError(f"cannot read {self.text!r} at {self.tokens[self.at]!r}")
+        return check
+
+    def _peek(self) -> str:
+        return self.tokens[self.at].lower() if self.at < len(self.tokens) else ""
+
+    def _or(self) -> Check:
+        parts = [self._and()]
+        while self._peek() == "or":
+            self.at += 1
+            parts.append(self._and())
+        return parts[0] if len(parts) == 1 else (lambda c, t: any(p(c, t) for p in parts))
+
+    def _and(self) -> Check:
+        parts = [self._not()]
+        while self._peek() == "and":
+            self.at += 1
+            parts.append(self._not())
+        return parts[0] if len(parts) == 1 else (lambda c, t: all(p(c, t) for p in parts))
+
+    def _not(self) -> Check:
+        if self._peek() == "not":
+            self.at += 1
+            inner = self._not()
+            return lambda c, t: not inner(c, t)
+        return self._atom()
+
+    def _atom(self) -> Check:
+        if self.at >= len(self.tokens):
+            raise PolicyError(f"{self.text!r} ends too early")
+        token = self.tokens[self.at]
+        self.at += 1
+        if token == "(":  # noqa: S105 (a parenthesis)
+            inner = self._or()
+            if self._peek() != ")":
+                raise PolicyError(f"{self.text!r} lacks a closing parenthesis")
+            self.at += 1
+            return inner
+        return self._check(token)
+
+    def _check(self, token: str) -> Check:
+        if token == "@":  # noqa: S105 (a rule)
+            return _always
+        if token == "!":  # noqa: S105 (a rule)
+            return _never
+        kind, colon, right = token.partition(":")
+        if not colon:
+            raise PolicyError(f"{token!r} in {self.text!r} is no check: expected KIND:VALUE")
+        if kind == "rule":
+            rules = self.rules
+            return lambda c, t: rules.get(right, _never)(c, t)
+        return _role(right) if kind == "role" else _generic(kind, right)
+
+
+class Enforcer:
+    """All rules of the cloud by name: defaults that services declare, overridden by the operator's file."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.defaults: dict[str, str] = {}
+        self._rules: dict[str, Check] = {}
+
+    def declare(self, name: str, text: str) -> None:
+        """Register a default; the same name must always mean the same."""
+        if self.defaults.setdefault(name, text) != text:
+            raise PolicyError(f"rule {name} is declared as {self.defaults[name]!r} and as {text!r}")
+        if name not in self.texts:
+            self._set(name, text)
+
+    def override(self, rules: Mapping[str, str]) -> None:
+        """The operator's rules; unknown names are refused so that a typing error cannot open a door."""
+        unknown = sorted(set(rules) - set(self.defaults))
+        if unknown:
+            raise PolicyError(f"unknown policy rules: {', '.join(unknown)}")
+        for name, text in {**self.defaults, **rules}.items():
+            self._set(name, text)
+
+    def _set(self, name: str, text: str) -> None:
+        self._rules[name] = Parser(text, self._rules).parse()
+        self.texts[name] = text
+
+    def check_references(self) -> None:
+        """Raise PolicyError where a rule names another that does not exist."""
+        for name, text in self.texts.items():
+            for other in re.findall(r"rule:([^\s()]+)", text):
+                if other not in self._rules:
+                    raise PolicyError(f"rule {name} refers to {other}, which does not exist")
+
+    def passes(self, name: str, creds: Creds, target: Target) -> bool:
+        """Whether the credentials satisfy a rule for a target; False for an unknown rule."""
+        check = self._rules.get(name)
+        return check is not None and check(creds, target)

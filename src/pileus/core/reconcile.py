@@ -1,0 +1,282 @@
+"""The engine: rows that want something, and the workers that take them one step nearer.
+
+A resource that is ever worked on has a row in `work`: "look at it at `due`" (null: at rest).  It is
+poked in the transaction that changes the wish.  A worker leases it, calls one `step`, and commits
+the step's result together with the next due time.  Nothing is kept in memory, so killing any
+process at any point loses nothing but time.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pileus.db.connect import Database, Tx
+
+LEASE = 60.0  # seconds; one step must finish well within it
+BACKOFF_MAX = 30.0  # seconds
+PATIENCE = 600.0  # seconds that a step may fail or wait for the same reason, unless it says otherwise
+POLL = 1.0  # seconds; the truth behind every hint
+log = logging.getLogger("pileus.work")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Again:
+    """Progress was made: save it and look again at once."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do before `seconds` have passed or someone pokes; past `patience` seconds of it, give up."""
+
+    seconds: float
+    why: str
+    patience: float = PATIENCE
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What is wanted is what is there: forget me until something changes."""
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Nothing is left: delete the row."""
+
+
+Outcome = Again | Wait | Rest | Gone
+AGAIN, REST, GONE = Again(), Rest(), Gone()
+
+
+class Transient(Exception):
+    """Try the same step later (a node is away, a lock is taken, …)."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to step one resource; nodes refuse what carries a lower epoch."""
+
+    kind: str
+    id: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Kind(Generic[R]):
+    """How one kind of resource is loaded, stepped and saved.
+
+    `load(tx, id)` gives None when the resource is gone.  `step(resource, world)` writes only status.
+    `save(tx, resource, outcome, now)` writes the status columns, or deletes the row on Gone.
+    `overdue(resource, why)` is called when a wait outlasts its patience: it records a fault.
+    `world(lease)` makes the outside as seen under that lease.
+    """
+
+    name: str
+    load: Callable[[Tx, str], R | None]
+    step: Callable[[R, Any], Outcome]
+    save: Callable[[Tx, R, Outcome, float], None]
+    overdue: Callable[[R, str], Outcome]
+    world: Callable[[Lease], Any]
+
+
+def poke(tx: Tx, kind: str, resource_id: str, now: float | None = None) -> None:
+    """Ask for a look at a resource; call it in the transaction that changes the resource."""
+    at = time.time() if now is None else now
+    tx.run(
+        "insert into work (kind, id, due) values (?, ?, ?) on conflict (kind, id) do update set"
+        " due = case when work.due is null or work.due > excluded.due then excluded.due else work.due end,"
+        " pokes = work.pokes + 1, attempts = 0, since = null",
+        kind, resource_id, at,
+    )  # fmt: skip
+    tx.poked = True
+
+
+class LeaseLost(Transient):
+    """Another worker has taken the resource over."""
+
+
+def transact(db: Database, lease: Lease, work: Callable[[Tx], T]) -> T:
+    """Write in the middle of a step, but only while its lease is held; raises LeaseLost."""
+
+    def guarded(tx: Tx) -> T:
+        row = tx.one("select epoch from work where kind = ? and id = ?", lease.kind, lease.id)
+        if row is None or row[0] != lease.epoch:
+            raise LeaseLost(f"{lease.kind} {lease.id} was taken over by another worker")
+        return work(tx)
+
+    return db.transact(guarded)
+
+
+_DUE = "select kind, id from work where due <= ? and lease <= ? order by due limit ?"
+_LEASE = (
+    "update work set lease = ?, epoch = epoch + 1, attempts = attempts + 1"
+    " where kind = ? and id = ? and due <= ? and lease <= ? returning epoch, pokes, attempts, why, since"
+)
+
+
+@dataclass
+class Turn:
+    """One leased row while it is being stepped."""
+
+    lease: Lease
+    pokes: int
+    attempts: int
+    why: str | None
+    since: float | None
+
+
+class Worker:
+    """Takes due rows and steps them, `threads` at a time."""
+
+    def __init__(
+        self,
+        db: Database,
+        kinds: Mapping[str, Kind[Any]],
+        *,
+        threads: int = 8,
+        clock: Callable[[], float] = time.time,
+        stopping: threading.Event | None = None,
+    ):
+        self.db, self.kinds, self.threads, self.clock = db, dict(kinds), threads, clock
+        self.stopping = stopping or threading.Event()
+
+    def lease(self, limit: int) -> list[Turn]:
+        """Lease the most overdue rows; each lease raises the row's epoch."""
+        now = self.clock()
+        if not self.db.read(lambda tx: tx.one(_DUE, now, now, 1)):
+            return []  # an idle worker writes nothing
+
+        def take(tx: Tx) -> list[Turn]:
+            turns = []
+            for kind, resource_id in tx.all(_DUE, now, now, limit):
+                for epoch, pokes, attempts, why, since in tx.all(_LEASE, now + LEASE, kind, resource_id, now, now):
+                    turns.append(Turn(Lease(kind, resource_id, epoch), pokes, attempts, why, since))
+            return turns
+
+        return self.db.transact(take)
+
+    def run_turn(self, turn: Turn) -> None:
+        """Step a leased row until it waits, rests or is gone, or the lease is lost; each step is committed."""
+        ends = self.clock() + LEASE / 2
+        while self.step_once(turn) and self.clock() < ends and not self.stopping.is_set():
+            turn.attempts = 1
+
+    def step_once(self, turn: Turn) -> bool:
+        """One step and its commit; True when progress was made and the lease is still held."""
+        kind = self.kinds[turn.lease.kind]
+        resource = self.db.read(lambda tx: kind.load(tx, turn.lease.id))
+        if resource is None:
+            self.db.transact(lambda tx: self._forget(tx, turn))
+            return False
+        outcome = self._step(kind, resource, turn)
+        return self.db.transact(lambda tx: self._finish(tx, kind, resource, turn, outcome))
+
+    def _step(self, kind: Kind[Any], resource: Any, turn: Turn) -> Outcome:
+        """The one broad except: the loop never dies; what was raised becomes a wait with its reason."""
+        try:
+            outcome = kind.step(resource, kind.world(turn.lease))
+        except (Transient, OSError) as error:  # OSError: a node does not answer
+            outcome = Wait(self._backoff(turn.attempts), str(error))
+        except Exception as error:
+            log.exception("step of %s %s failed", kind.name, turn.lease.id)
+            outcome = Wait(self._backoff(turn.attempts), f"{type(error).__name__}: {error}")
+        if isinstance(outcome, Wait) and turn.since is not None and outcome.why == turn.why:
+            if self.clock() - turn.since > outcome.patience:
+                log.warning("%s %s: patience ended: %s", kind.name, turn.lease.id, outcome.why)
+                return kind.overdue(resource, outcome.why)
+        return outcome
+
+    @staticmethod
+    def _backoff(attempts: int) -> float:
+        return float(min(BACKOFF_MAX, 0.1 * 2.0 ** min(attempts, 12)) * (0.5 + random.random() / 2))  # noqa: S311 (jitter)
+
+    def _forget(self, tx: Tx, turn: Turn) -> None:
+        lease = turn.lease
+        tx.run("delete from work where kind = ? and id = ? and epoch = ?", lease.kind, lease.id, lease.epoch)
+
+    def _finish(self, tx: Tx, kind: Kind[Any], resource: Any, turn: Turn, outcome: Outcome) -> bool:
+        """Save what the step found out and when to look again, unless another worker took over."""
+        now, key = self.clock(), (turn.lease.kind, turn.lease.id)
+        row = tx.one("select epoch, pokes from work where kind = ? and id = ?", *key)
+        if row is None or row[0] != turn.lease.epoch:
+            return False  # we slept past our lease: say nothing
+        poked = row[1] != turn.pokes
+        kind.save(tx, resource, outcome, now)
+        match outcome:
+            case Gone():
+                tx.run("delete from work where kind = ? and id = ?", *key)
+                return False
+            case Again():
+                tx.run("update work set lease = ?, due = ?, why = null, since = null where kind = ? and id = ?",
+                       now + LEASE, now, *key)  # fmt: skip
+                turn.pokes, turn.why, turn.since = row[1], None, None
+                return True
+            case Rest():
+                tx.run("update work set lease = 0, due = ?, why = null, since = null, attempts = 0"
+                       " where kind = ? and id = ?", now if poked else None, *key)  # fmt: skip
+            case Wait(seconds, why, _):
+                since = turn.since if turn.since is not None and turn.why == why and not poked else now
+                tx.run("update work set lease = 0, due = ?, why = ?, since = ? where kind = ? and id = ?",
+                       now if poked else now + seconds, why, since, *key)  # fmt: skip
+        tx.poked = tx.poked or poked
+        return False
+
+    def run_one(self) -> bool:
+        """Lease and run one row (tests, single thread); False when nothing is due."""
+        turns = self.lease(1)
+        for turn in turns:
+            self.run_turn(turn)
+        return bool(turns)
+
+    def run(self) -> None:
+        """Work until `stopping` is set."""
+        free = threading.Semaphore(self.threads)
+        back = threading.Event()
+
+        def serve(turn: Turn) -> None:
+            try:
+                self.run_turn(turn)
+            except Exception:  # the database is away: the lease will run out and the row be taken again
+                log.exception("turn of %s %s was lost", turn.lease.kind, turn.lease.id)
+            finally:
+                free.release()
+                back.set()
+
+        with ThreadPoolExecutor(self.threads, "step") as pool:
+            while not self.stopping.is_set():
+                room = 0
+                while room < self.threads and free.acquire(blocking=False):
+                    room += 1
+                turns = self._lease_safely(room) if room else []
+                for turn in turns:
+                    pool.submit(serve, turn)
+                for _ in range(room - len(turns)):
+                    free.release()
+                if not room:
+                    back.wait(POLL)
+                    back.clear()
+                elif not turns:
+                    self.db.wait(self._until_due())
+
+    def _lease_safely(self, limit: int) -> list[Turn]:
+        try:
+            return self.lease(limit)
+        except Exception:
+            log.exception("cannot lease work")
+            self.stopping.wait(POLL)
+            return []
+
+    def _until_due(self) -> float:
+        """Seconds until the next row is due, at most POLL."""
+        now = self.clock()
+        try:
+            row = self.db.read(lambda tx: tx.one("select min(due) from work where due is not null and lease <= ?", now))
+        except Exception:
+            return POLL
+        return POLL if row is None or row[0] is None else min(POLL, max(0.001, row[0] - now))

@@ -1,0 +1,5 @@
+create table regions (
+    id text primary key,
+    description text not null,
+    parent_region_id text references regions (id)
+);
