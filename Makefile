@@ -1,0 +1,69 @@
+# `make up` is all that a new machine needs; `make test` is what CI runs.
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+STATE ?= /var/lib/pileus
+export PILEUS_STATE := $(STATE)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup lock guest up down purge test check fast test-slow wheel bench
+
+help:
+	@echo "make up         set everything up and start a cloud with a first server"
+	@echo "make down       stop it, leave the host as it was; data stays"
+	@echo "make purge      down, and remove the data"
+	@echo "make test       lint, types, import rules, all tests with real QEMU and packets"
+	@echo "make test-slow  the slow suites (a Debian guest with cloud-init, long fault runs)"
+	@echo "make bench      the figures of docs/benchmarks.md"
+
+setup: .cache/packages.done $(VENV)/done
+
+.cache/packages.done: packages.txt guest/packages.txt
+	@mkdir -p .cache
+	@packaging/install-packages packages.txt guest/packages.txt
+	@touch $@
+
+$(VENV)/done: requirements/dev.txt pyproject.toml
+	@echo "Python packages …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock:
+	@packaging/lock-requirements
+
+guest: setup
+	@bash guest/build.sh .cache/guest
+
+up: guest
+	@$(BIN)/pileus up
+	@$(BIN)/pileus demo --image .cache/guest/disk.qcow2
+
+down:
+	@[ ! -x $(BIN)/pileus ] || $(BIN)/pileus down
+
+purge:
+	@[ ! -x $(BIN)/pileus ] || $(BIN)/pileus purge
+	@rm -rf .cache $(VENV) build dist
+
+check: setup
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@lint-imports
+
+fast: setup
+	@pytest tests/unit tests/life tests/api
+
+test: guest check
+	@pytest --cov --cov-report=term:skip-covered -m "not slow"
+
+test-slow: guest
+	@pytest -m slow
+
+bench: setup
+	@python -m benchmarks
+
+wheel: setup
+	@python -m build --no-isolation --wheel
