@@ -17,6 +17,7 @@ Version = tuple[int, int]
 FIRST: Version = (0, 0)
 LATEST: Version = (9999, 0)
 Getter = Callable[[Any, Context], Any]
+Sees = Callable[[Any, Context], bool]
 
 
 def parse_version(text: str) -> Version:
@@ -37,7 +38,8 @@ class Field:
     `on` holds letters: c may be given on create, C must be given on create, u may be updated, r is
     shown, q filters lists, s sorts lists.  `get` is the attribute of the row (the name, if absent) or
     a function of (row, context).  `column` is the column that filters and sorts use.  `see` and `set`
-    are policy rules needed to be shown it or to give it on create or update.
+    are policy rules needed to be shown it or to give it on create or update; `see` may be a function of
+    (row, context) where the row belongs to nobody and the rule is about the caller's own project.
     """
 
     name: str
@@ -48,7 +50,7 @@ class Field:
     get: str | Getter | None = None
     column: str = ""
     default: Any = None
-    see: str = ""
+    see: str | Sees = ""
     set: str = ""
     doc: str = ""
 
@@ -67,6 +69,13 @@ class Field:
         attribute = operator.attrgetter(self.get or self.name)
         return lambda row, _ctx: attribute(row)
 
+    def seer(self) -> Sees | None:
+        """Who may see it; None: everybody."""
+        rule = self.see
+        if isinstance(rule, str):
+            return (lambda row, ctx: ctx.allows(rule, row)) if rule else None
+        return rule
+
 
 class Fields:
     """The attributes of one resource and the name of its envelope (`{"server": …}`)."""
@@ -74,7 +83,7 @@ class Fields:
     def __init__(self, key: str, plural: str, fields: Iterable[Field], *, extra: bool = False):
         self.key, self.plural, self.fields = key, plural, tuple(fields)
         self.extra = extra  # whether bodies may hold attributes that are not in the table
-        self._renderers: dict[Version, list[tuple[str, Getter, str]]] = {}
+        self._renderers: dict[Version, list[tuple[str, Getter, Sees | None]]] = {}
 
     def points(self) -> set[Version]:
         """Versions at which something changes."""
@@ -101,9 +110,9 @@ class Fields:
         """A resource as the caller's version shows it; fields that need a rule are left out without it."""
         renderer = self._renderers.get(ctx.version)
         if renderer is None:
-            renderer = [(f.name, f.getter(), f.see) for f in self.at("r", ctx.version)]
+            renderer = [(f.name, f.getter(), f.seer()) for f in self.at("r", ctx.version)]
             self._renderers[ctx.version] = renderer
-        return {name: get(row, ctx) for name, get, see in renderer if not see or ctx.allows(see, row)}
+        return {name: get(row, ctx) for name, get, see in renderer if see is None or see(row, ctx)}
 
     def columns(self, letter: str) -> Mapping[str, str]:
         """Name → column of the filters ("q") or sort keys ("s")."""
