@@ -19,6 +19,7 @@ __all__ = [
     "Capabilities",
     "Connection",
     "Disk",
+    "Ended",
     "Guest",
     "GuestSeen",
     "Hypervisor",
@@ -31,6 +32,8 @@ __all__ = [
 
 Power = Literal["on", "off", "paused", "suspended"]
 Bus = Literal["virtio", "scsi", "ide", "usb"]
+Ended = Literal["", "asked", "guest", "crash", "lost"]
+"""Why a guest does not run: told to, shut down from inside, QEMU failed, or the node went down under it."""
 
 
 class LocalDisk(Struct, frozen=True, kw_only=True):
@@ -87,6 +90,7 @@ class GuestSeen(Struct, frozen=True, kw_only=True):
 
     id: str
     power: Literal["on", "off", "paused", "suspended", "crashed"]
+    ended: Ended = ""
     resets: int = 0
     reboots: int = 0
     disks: tuple[str, ...] = ()  # ids attached now
