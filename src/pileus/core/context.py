@@ -50,7 +50,9 @@ ANONYMOUS = Caller(user_id="")
 class Context:
     """What a handler may touch: its transaction, its caller, the time, the rules."""
 
-    __slots__ = ("_creds", "caller", "enforcer", "now", "request_id", "settings", "tx", "url", "version")
+    __slots__ = (
+        "_answers", "_creds", "caller", "enforcer", "if_match", "now", "request_id", "settings", "tx", "url", "version",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -63,12 +65,15 @@ class Context:
         url: str = "",
         version: tuple[int, int] = (0, 0),
         settings: Any = None,
+        if_match: str = "",
     ):
         self.tx, self.caller, self.now, self.enforcer = tx, caller, now, enforcer
         self.request_id, self.settings = request_id, settings
         self.url = url  # of the service's root as the client sees it, without a slash at the end
         self.version = version  # for rendering only: a handler never looks at it
+        self.if_match = if_match  # the precondition that the client set (RFC 9110 §13.1.1), "" if none
         self._creds: dict[str, Any] | None = None
+        self._answers: dict[str, bool | None] = {}  # of rules that are the same for every target
 
     @property
     def project_id(self) -> str:
@@ -83,8 +88,15 @@ class Context:
 
     def allows(self, rule: str, target: object = None) -> bool:
         """Whether the caller passes a rule for a target (a row, a mapping, or nothing)."""
+        known = self._answers.get(rule)
+        if known is not None:
+            return known
         if self._creds is None:
             self._creds = self.caller.creds()
+        if rule not in self._answers:
+            same = not self.enforcer.looks_at_target(rule)
+            self._answers[rule] = self.enforcer.passes(rule, self._creds, {}) if same else None
+            return self.allows(rule, target)
         return self.enforcer.passes(rule, self._creds, as_target(target))
 
     def enforce(self, rule: str, target: object = None) -> None:

@@ -1,8 +1,10 @@
 """Rules in oslo.policy's language, compiled once to closures.
 
 A check is `role:NAME`, `rule:NAME`, `KEY:VALUE` (VALUE may hold `%(attribute)s` of the target; KEY is
-an attribute of the credentials or a quoted literal), `@` (always) or `!` (never), joined by
-`and`, `or`, `not` and parentheses.  Source: oslo.policy documentation, "Policy rule expressions".
+an attribute of the credentials or a quoted literal), `field:RESOURCE:ATTRIBUTE=VALUE` (an attribute of
+the target; `~` before VALUE makes it a regular expression), `@` (always) or `!` (never), joined by
+`and`, `or`, `not` and parentheses.  Sources: oslo.policy documentation, "Policy rule expressions";
+networking guide, "Authorization policy enforcement" (field checks).
 A rule that is asked for but not known never passes.
 """
 
@@ -65,6 +67,18 @@ def _generic(left: str, right: str) -> Check:
         return any(str(v) == wanted for v in _dig(creds, path))
 
     return check
+
+
+def _field(right: str) -> Check:
+    """RESOURCE:ATTRIBUTE=VALUE; the attribute may hold colons itself (`router:external`)."""
+    _, _, rest = right.partition(":")
+    attribute, equals, value = rest.partition("=")
+    if not attribute or not equals:
+        raise PolicyError(f"'field:{right}' is no check: expected field:RESOURCE:ATTRIBUTE=VALUE")
+    if value.startswith("~"):
+        pattern = re.compile(value[1:])
+        return lambda _creds, target: pattern.match(str(target.get(attribute) or "")) is not None
+    return lambda _creds, target: str(target.get(attribute)) == value
 
 
 def _role(right: str) -> Check:
@@ -145,6 +159,8 @@ class Parser:
         if kind == "rule":
             rules = self.rules
             return lambda c, t: rules.get(right, _never)(c, t)
+        if kind == "field":
+            return _field(right)
         return _role(right) if kind == "role" else _generic(kind, right)
 
 
@@ -155,6 +171,7 @@ class Enforcer:
         self.texts: dict[str, str] = {}
         self.defaults: dict[str, str] = {}
         self._rules: dict[str, Check] = {}
+        self._varies: dict[str, bool] = {}  # what looks_at_target found
 
     def declare(self, name: str, text: str) -> None:
         """Register a default; the same name must always mean the same."""
@@ -174,6 +191,7 @@ class Enforcer:
     def _set(self, name: str, text: str) -> None:
         self._rules[name] = Parser(text, self._rules).parse()
         self.texts[name] = text
+        self._varies.clear()
 
     def check_references(self) -> None:
         """Raise PolicyError where a rule names another that does not exist."""
@@ -181,6 +199,15 @@ class Enforcer:
             for other in re.findall(r"rule:([^\s()]+)", text):
                 if other not in self._rules:
                     raise PolicyError(f"rule {name} refers to {other}, which does not exist")
+
+    def looks_at_target(self, name: str) -> bool:
+        """Whether what a rule says may differ from target to target (for the same credentials)."""
+        if name not in self._varies:
+            self._varies[name] = True  # of a rule that names itself
+            text = self.texts.get(name, "")
+            others = re.findall(r"rule:([^\s()]+)", text)
+            self._varies[name] = "%(" in text or "field:" in text or any(self.looks_at_target(o) for o in others)
+        return self._varies[name]
 
     def passes(self, name: str, creds: Creds, target: Target) -> bool:
         """Whether the credentials satisfy a rule for a target; False for an unknown rule."""

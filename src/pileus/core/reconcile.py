@@ -97,6 +97,11 @@ def poke(tx: Tx, kind: str, resource_id: str, now: float | None = None) -> None:
     tx.poked = True
 
 
+def forget(tx: Tx, kind: str, resource_id: str) -> None:
+    """Drop the work of a resource that is deleted in this transaction and has nothing outside of the database."""
+    tx.run("delete from work where kind = ? and id = ?", kind, resource_id)
+
+
 class LeaseLost(Transient):
     """Another worker has taken the resource over."""
 

@@ -75,6 +75,7 @@ class Call:
         return Context(
             tx, self.caller, now=time.time(), enforcer=self.app.enforcer, request_id=self.request_id,
             url=self.base_url() + (service.root if service else ""), version=self.version, settings=self.app.settings,
+            if_match=self.headers.get("if-match", ""),
         )  # fmt: skip
 
     def base_url(self) -> str:
