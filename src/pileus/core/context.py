@@ -27,10 +27,12 @@ class Caller(Struct, frozen=True, kw_only=True):
     is_admin_project: bool = True
     token: Any = None  # identity's own view of the token
     expires_at: float = 0.0
+    # (service type, method, path pattern) of the only requests that the token may make; None: no restriction
+    access_rules: tuple[tuple[str, str, str], ...] | None = None
 
     def creds(self) -> dict[str, Any]:
-        """The credentials that policy rules see."""
-        return {
+        """The credentials that policy rules see; what the caller lacks is absent, so that no None equals a None."""
+        found = {
             "user_id": self.user_id,
             "project_id": self.project_id,
             "tenant_id": self.project_id,
@@ -42,6 +44,7 @@ class Caller(Struct, frozen=True, kw_only=True):
             "is_admin_project": self.is_admin_project,
             "token": self.token,
         }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 ANONYMOUS = Caller(user_id="")
@@ -51,7 +54,8 @@ class Context:
     """What a handler may touch: its transaction, its caller, the time, the rules."""
 
     __slots__ = (
-        "_answers", "_creds", "caller", "enforcer", "if_match", "now", "request_id", "settings", "tx", "url", "version",
+        "_answers", "_creds", "caller", "enforcer", "headers", "if_match", "now", "request_id", "settings", "tx", "url",
+        "version",
     )  # fmt: skip
 
     def __init__(
@@ -66,12 +70,14 @@ class Context:
         version: tuple[int, int] = (0, 0),
         settings: Any = None,
         if_match: str = "",
+        headers: Mapping[str, str] | None = None,
     ):
         self.tx, self.caller, self.now, self.enforcer = tx, caller, now, enforcer
         self.request_id, self.settings = request_id, settings
         self.url = url  # of the service's root as the client sees it, without a slash at the end
         self.version = version  # for rendering only: a handler never looks at it
         self.if_match = if_match  # the precondition that the client set (RFC 9110 §13.1.1), "" if none
+        self.headers = headers or {}  # as the client sent them, names in lower case: hostile until checked
         self._creds: dict[str, Any] | None = None
         self._answers: dict[str, bool | None] = {}  # of rules that are the same for every target
 

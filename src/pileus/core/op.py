@@ -4,7 +4,7 @@ An operation without a rule and a loader does not register, so nothing answers u
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from pileus.core.fields import FIRST, LATEST, Fields, Version, parse_version
 from pileus.core.schema import Schema, compile_schema
 
 Loader = Callable[..., Any]
+Slow = Callable[[Any], Awaitable[Mapping[str, Any]]]  # of the call: what the handler gets by these names
 PUBLIC = "public"  # the rule of the few operations that need no token
 
 
@@ -72,6 +73,7 @@ class Operation:
     writes: bool
     streams: bool  # an async function that gets the whole call: bulk bytes, slow hashes
     body_limit: int
+    slow: Slow | None = None  # work that would hold up others (hashing), between the checks and the transaction
     wants: tuple[str, ...] = ()
     _validators: dict[Version, Callable[[Any], Any]] = field(default_factory=dict)
     _shapes: list[Version] = field(default_factory=list)
@@ -104,13 +106,20 @@ class Operation:
             check = self._validators[shape] = compile_schema(self.request_schema(shape) or {})
         check(body)
 
-    def call(self, ctx: Context, body: Any, query: Any, path: Mapping[str, str]) -> tuple[int, Any, Reply]:
-        """Load, check policy, validate, run, render: (status, body to encode or None, reply)."""
+    def check(self, ctx: Context, body: Any, path: Mapping[str, str]) -> Any:
+        """Load, check policy, validate; the target."""
         target = self.load(ctx, **path)
         if self.rule != PUBLIC:
             ctx.enforce(self.rule, target)
         self.validate(body, ctx.version)
-        given = {"ctx": ctx, "body": self._inner(body), "query": query, **path}
+        return target
+
+    def call(
+        self, ctx: Context, body: Any, query: Any, path: Mapping[str, str], extra: Mapping[str, Any] | None = None
+    ) -> tuple[int, Any, Reply]:
+        """Check, run, render: (status, body to encode or None, reply); `extra` is what slow work found."""
+        target = self.check(ctx, body, path)
+        given = {"ctx": ctx, "body": self._inner(body), "query": query, **path, **(extra or {})}
         arguments = {name: given.get(name, target) for name in self.wants}
         result = self.run(**arguments)
         reply = result if isinstance(result, Reply) else Reply(result)
@@ -182,6 +191,7 @@ class Service:
         reads: bool = False,
         streams: bool = False,
         body_limit: int = 114_688,
+        slow: Slow | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Register the function below as an operation; `allow` is its rule's default."""
         if not rule or load is None:
@@ -210,6 +220,7 @@ class Service:
                     method not in ("GET", "HEAD") and not reads,
                     streams,
                     body_limit,
+                    slow,
                     tuple(inspect.signature(run).parameters),
                 )
             )

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote
 
 import msgspec
 
+from pileus.core.access import AccessRule, permits
 from pileus.core.context import ANONYMOUS, Caller, Context
 from pileus.core.errors import (
     BadRequest,
@@ -75,7 +76,7 @@ class Call:
         return Context(
             tx, self.caller, now=time.time(), enforcer=self.app.enforcer, request_id=self.request_id,
             url=self.base_url() + (service.root if service else ""), version=self.version, settings=self.app.settings,
-            if_match=self.headers.get("if-match", ""),
+            if_match=self.headers.get("if-match", ""), headers=self.headers,
         )  # fmt: skip
 
     def base_url(self) -> str:
@@ -158,6 +159,8 @@ async def authenticate(call: Call) -> None:
     if token:
         caller = await call.app.transactions.read(lambda tx: call.app.authenticate(tx, token))
         if caller is not None:
+            if caller.access_rules is not None:
+                check_access_rules(call, caller.access_rules)
             call.caller = caller
             return
     if any(op.rule != PUBLIC for op in call.match.operations):
@@ -166,6 +169,14 @@ async def authenticate(call: Call) -> None:
             "The request you have made requires authentication.",
             headers={"www-authenticate": f'Keystone uri="{uri}"'},
         )
+
+
+def check_access_rules(call: Call, rules: tuple[AccessRule, ...]) -> None:
+    """Refuse what a token restricted to some requests was not made for."""
+    assert call.service is not None
+    below_root = call.path.removeprefix(call.service.root) or "/"
+    if not any(permits(rules, call.service.type, call.method, path) for path in (call.path, below_root)):
+        raise Unauthorized("The access rules of this application credential do not permit the request.")
 
 
 async def negotiate_version(call: Call) -> None:
@@ -259,9 +270,13 @@ async def run(call: Call) -> None:
         await operation.run(call, **match.path)
         return
     query = call.query
+    extra: Mapping[str, Any] = {}
+    if operation.slow is not None:
+        await call.app.transactions.read(lambda tx: operation.check(call.context(tx), call.body, match.path))
+        extra = await operation.slow(call)
 
     def work(tx: Tx) -> tuple[int, Any, Reply]:
-        return operation.call(call.context(tx), call.body, query, match.path)
+        return operation.call(call.context(tx), call.body, query, match.path, extra)
 
     begin = call.app.transactions.write if operation.writes else call.app.transactions.read
     status, body, reply = await begin(work)

@@ -1,0 +1,106 @@
+"""What a new cloud needs to be administered; run at every start, it adds what is missing and nothing more."""
+
+from msgspec import structs
+
+from pileus.core.ids import derived_id
+from pileus.db.connect import Tx
+from pileus.identity.passwords import keep_hash, passwords, stored_hash
+from pileus.identity.region import REGIONS, Region
+from pileus.identity.rows import (
+    ASSIGNMENTS,
+    DEFAULT_DOMAIN,
+    ENDPOINTS,
+    IMPLIED_ROLES,
+    PROJECTS,
+    ROLES,
+    SERVICES,
+    USERS,
+    Assignment,
+    Endpoint,
+    ImpliedRole,
+    Interface,
+    Project,
+    Role,
+    Service,
+    User,
+)
+
+IMPLICATIONS = (("admin", "manager"), ("manager", "member"), ("member", "reader"))
+# "service" is for programs that speak for users; the two others are asked for by object store and key manager.
+ROLE_NAMES = ("reader", "member", "manager", "admin", "service", "ResellerAdmin", "creator")
+CATALOG = (  # service type, name, path below the public URL
+    ("identity", "keystone", "/identity"),
+    ("compute", "nova", "/compute/v2.1"),
+    ("image", "glance", "/image"),
+    ("network", "neutron", "/networking"),
+    ("block-storage", "cinder", "/volume/v3"),
+    ("volumev3", "cinderv3", "/volume/v3"),  # what clients older than 2024 ask for
+    ("placement", "placement", "/placement"),
+)
+INTERFACES: tuple[Interface, ...] = ("public", "internal", "admin")
+
+
+def bootstrap(tx: Tx, *, admin_password: str, public_url: str, region: str, now: float) -> None:
+    """Domain Default, project, user and roles of the administrator, region, services and endpoints.
+
+    Safe to repeat: a changed admin password stays, endpoints follow `public_url`.
+    """
+    if PROJECTS.get(tx, id=DEFAULT_DOMAIN) is None:
+        PROJECTS.insert(
+            tx, Project(id=DEFAULT_DOMAIN, name="Default", domain_id=None, parent_id=None, is_domain=True,
+                        description="The default domain")
+        )  # fmt: skip
+    roles = {name: _role(tx, name) for name in ROLE_NAMES}
+    for prior, implied in IMPLICATIONS:
+        pair = {"prior_role_id": roles[prior], "implied_role_id": roles[implied]}
+        if IMPLIED_ROLES.get(tx, **pair) is None:
+            IMPLIED_ROLES.insert(tx, ImpliedRole(**pair))
+    _administrator(tx, roles["admin"], admin_password)
+    if REGIONS.get(tx, id=region) is None:
+        REGIONS.insert(tx, Region(id=region))
+    for type_, name, path in CATALOG:
+        _service(tx, type_, name, public_url.rstrip("/") + path, region)
+
+
+def _hex_id(*parts: str) -> str:
+    """The same id at every start, and the same on every new cloud."""
+    return derived_id("bootstrap", *parts).replace("-", "")
+
+
+def _role(tx: Tx, name: str) -> str:
+    """The id of a role of this name, made if it is missing."""
+    found = ROLES.get(tx, name=name, domain_id=None)
+    return (found or ROLES.insert(tx, Role(id=_hex_id("role", name), name=name))).id
+
+
+def _administrator(tx: Tx, admin_role: str, password: str) -> None:
+    """User admin with the role admin on project admin, on the domain and on the system."""
+    project = PROJECTS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN) or PROJECTS.insert(
+        tx, Project(id=_hex_id("project", "admin"), name="admin", domain_id=DEFAULT_DOMAIN, parent_id=DEFAULT_DOMAIN,
+                    description="The administrator's own project")
+    )  # fmt: skip
+    user = USERS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN)
+    if user is not None:
+        return  # the administrator may have taken rights from this user, which must stay so
+    user = USERS.insert(tx, User(id=_hex_id("user", "admin"), name="admin", domain_id=DEFAULT_DOMAIN))
+    if not stored_hash(tx, user.id):
+        keep_hash(tx, user.id, passwords().hash_now(password))
+    for target in (project.id, DEFAULT_DOMAIN, None):
+        ASSIGNMENTS.insert(tx, Assignment(role_id=admin_role, user_id=user.id, target_id=target))
+
+
+def _service(tx: Tx, type_: str, name: str, url: str, region: str) -> None:
+    """A service with its three endpoints; those that bootstrap made follow the URL."""
+    service_id = _hex_id("service", type_)
+    if SERVICES.get(tx, id=service_id) is None:
+        SERVICES.insert(tx, Service(id=service_id, type=type_, name=name))
+    for interface in INTERFACES:
+        wanted = Endpoint(
+            id=_hex_id("endpoint", region, type_, interface), service_id=service_id, region_id=region,
+            interface=interface, url=url,
+        )  # fmt: skip
+        found = ENDPOINTS.get(tx, id=wanted.id)
+        if found is None:
+            ENDPOINTS.insert(tx, wanted)
+        elif found.url != url:
+            ENDPOINTS.save(tx, structs.replace(found, url=url), ("url",))

@@ -1,0 +1,140 @@
+"""Who a user is on a scope right now: enabled, with which roles.  Tokens and log-ins are both judged here."""
+
+from msgspec import Struct
+
+from pileus.db.connect import Tx
+from pileus.identity.rows import (
+    ACCESS_RULES,
+    APPLICATION_CREDENTIALS,
+    PROJECTS,
+    USERS,
+    AccessRule,
+    ApplicationCredential,
+    Project,
+    User,
+)
+from pileus.identity.token import ScopeKind
+
+_NAMED = """
+found(role_id) as (select role_id from given union
+    select implied_role_id from implied_roles join found on implied_roles.prior_role_id = found.role_id)
+select roles.id, roles.name from roles join found on roles.id = found.role_id where roles.domain_id is null
+order by roles.name
+"""
+_ACTOR = "(user_id = ? or group_id in (select group_id from memberships where user_id = ?))"
+ROLES_ON_TARGET = f"""
+with recursive above(id, parent_id, depth) as (select id, parent_id, 0 from projects where id = ? union all
+    select projects.id, projects.parent_id, above.depth + 1 from projects join above on projects.id = above.parent_id),
+given(role_id) as (select role_id from role_assignments join above on role_assignments.target_id = above.id
+    where {_ACTOR} and ((inherited = 0 and depth = 0) or (inherited = 1 and depth > 0))),
+{_NAMED}"""
+ROLES_ON_SYSTEM = f"""
+with recursive given(role_id) as (select role_id from role_assignments
+    where {_ACTOR} and target_id is null and inherited = 0),
+{_NAMED}"""
+ROLES_OF_IDS = (
+    """
+with recursive given(role_id) as (select id from roles where id in ({marks})),
+"""
+    + _NAMED
+)
+
+
+class Refused(Exception):
+    """Why somebody does not get in; for the log, never for the client."""
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """A user on a scope, as the database knows them in this transaction."""
+
+    user: User
+    user_domain: Project
+    scope: ScopeKind
+    target: Project | None = None  # the project or domain
+    target_domain: Project | None = None  # of a project
+    roles: tuple[tuple[str, str], ...] = ()  # (id, name), implied ones included
+    credential: ApplicationCredential | None = None
+    access_rules: tuple[AccessRule, ...] | None = None  # None: the token may be used for everything
+
+
+def effective_roles(tx: Tx, user_id: str, scope: ScopeKind, target_id: str) -> list[tuple[str, str]]:
+    """(id, name) of all roles: direct, by groups, inherited from above, implied; without those of domains."""
+    if scope == "system":
+        rows = tx.all(ROLES_ON_SYSTEM, user_id, user_id)
+    else:
+        rows = tx.all(ROLES_ON_TARGET, target_id, user_id, user_id)
+    return [(str(r[0]), str(r[1])) for r in rows]
+
+
+def with_implied(tx: Tx, role_ids: list[str]) -> list[tuple[str, str]]:
+    """(id, name) of these roles and of all that they imply."""
+    if not role_ids:
+        return []
+    rows = tx.all(ROLES_OF_IDS.format(marks=", ".join("?" * len(role_ids))), *role_ids)
+    return [(str(r[0]), str(r[1])) for r in rows]
+
+
+def user_and_domain(tx: Tx, user_id: str) -> tuple[User, Project]:
+    """The user and their domain, both enabled; raises Refused."""
+    user = USERS.get(tx, id=user_id)
+    if user is None or not user.enabled:
+        raise Refused(f"user {user_id} is unknown or disabled")
+    domain = PROJECTS.get(tx, id=user.domain_id)
+    if domain is None or not domain.enabled:
+        raise Refused(f"the domain of user {user_id} is disabled")
+    return user, domain
+
+
+def standing(
+    tx: Tx, user_id: str, scope: ScopeKind, target_id: str = "", *, credential_id: str = "", now: float
+) -> Standing:
+    """Judge a user on a scope; raises Refused unless they are enabled there and have a role."""
+    user, user_domain = user_and_domain(tx, user_id)
+    if scope == "unscoped":
+        return Standing(user=user, user_domain=user_domain, scope=scope)
+    target = target_domain = None
+    if scope != "system":
+        target, target_domain = _target(tx, scope, target_id)
+    roles = effective_roles(tx, user_id, scope, target_id)
+    credential, rules = None, None
+    if credential_id:
+        credential = _credential(tx, credential_id, user_id, target_id, now)
+        granted = {role_id for role_id, _ in with_implied(tx, credential.roles)}
+        roles = [role for role in roles if role[0] in granted]
+        rules = rules_of(tx, credential)
+    if not roles:
+        raise Refused(f"user {user_id} has no role on {scope} {target_id}")
+    return Standing(
+        user=user, user_domain=user_domain, scope=scope, target=target, target_domain=target_domain,
+        roles=tuple(roles), credential=credential, access_rules=rules,
+    )  # fmt: skip
+
+
+def _target(tx: Tx, scope: ScopeKind, target_id: str) -> tuple[Project, Project | None]:
+    """The project with its domain, or the domain; raises Refused unless all are enabled."""
+    target = PROJECTS.get(tx, id=target_id)
+    if target is None or not target.enabled or target.is_domain != (scope == "domain"):
+        raise Refused(f"{scope} {target_id} is unknown or disabled")
+    if target.domain_id is None:
+        return target, None
+    domain = PROJECTS.get(tx, id=target.domain_id)
+    if domain is None or not domain.enabled:
+        raise Refused(f"the domain of {scope} {target_id} is disabled")
+    return target, domain
+
+
+def _credential(tx: Tx, credential_id: str, user_id: str, project_id: str, now: float) -> ApplicationCredential:
+    """The application credential, alive and of this user and project; raises Refused."""
+    found = APPLICATION_CREDENTIALS.get(tx, id=credential_id)
+    if found is None or found.user_id != user_id or found.project_id != project_id:
+        raise Refused(f"application credential {credential_id} is gone")
+    if found.expires_at is not None and found.expires_at <= now:
+        raise Refused(f"application credential {credential_id} has expired")
+    return found
+
+
+def rules_of(tx: Tx, credential: ApplicationCredential) -> tuple[AccessRule, ...] | None:
+    """What an application credential may be used for; None: everything."""
+    if credential.access_rules is None:
+        return None
+    return tuple(ACCESS_RULES.all(tx, id=credential.access_rules, order="access_rules.id"))
