@@ -1,6 +1,7 @@
-"""What all tests share."""
+"""What all tests share: the modules beside them, importable by name."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+for folder in ("", "api", "contract", "fault", "life"):
+    sys.path.insert(0, str(Path(__file__).parent / folder))
