@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2154
 
 boot_mib=24 # FAT: boot loaders, kernel, initrd
-root_mib=80 # ext4, the last partition: it grows with the disk
+root_mib=64 # ext4, the last partition: it grows with the disk
 command_line="root=LABEL=cirros-rootfs console=tty1 console=ttyS0 net.ifnames=0 quiet mitigations=off no_timer_check \
 cryptomgr.notests nokaslr audit=0 apparmor=0 init_on_alloc=0 rcupdate.rcu_expedited=1"
 
@@ -14,7 +14,7 @@ pack_initrd() {
 pack_root() {
     truncate -s ${root_mib}M "$2"
     # room in the group descriptors to grow to 1 TiB online
-    mke2fs -q -t ext4 -L cirros-rootfs -m 1 -N 8192 -J size=4 -O ^metadata_csum,resize_inode \
+    mke2fs -q -t ext4 -L cirros-rootfs -b 4096 -m 1 -N 8192 -J size=4 -O ^metadata_csum,resize_inode \
         -E resize=268435456,root_owner=0:0,lazy_itable_init=0,nodiscard -d "$1" "$2"
     (
         cd "$1"

@@ -9,10 +9,10 @@ kernel_package=${2:-linux-image-cloud-amd64}
 # Loaded in the initrd, before there is a root file system.
 modules_for_root="virtio_pci virtio_blk ext4 crc32c_generic"
 # Loaded at boot.
-modules_for_boot="virtio_net button evdev"
+modules_for_boot="virtio_rng virtio_net button evdev"
 # Loaded when a disk may hold the config drive, else after ssh is up: later devices are found without udev.
 modules_for_devices="virtio_scsi sd_mod sr_mod ata_piix ahci xhci_pci ehci_pci uhci_hcd usb_storage uas isofs vfat \
-nls_cp437 nls_ascii nls_iso8859_1 virtio_rng virtio_balloon 8021q"
+nls_cp437 nls_ascii nls_iso8859_1 loop virtio_balloon 8021q"
 
 # fetch_kernel FOLDER: sets kernel_image, kernel_version and modules_tree (a tree that modprobe understands).
 fetch_kernel() {

@@ -2,8 +2,8 @@
 # shellcheck shell=bash disable=SC2154
 
 # Programs that must be the real ones: their options are those that people and tests know.
-programs="/usr/sbin/dropbear /usr/bin/dropbearkey /usr/bin/dbclient /usr/bin/sudo /usr/bin/curl
-    /usr/sbin/mke2fs /usr/sbin/resize2fs /usr/sbin/e2fsck /usr/sbin/mkfs.fat /usr/sbin/mkfs /usr/sbin/blkid
+programs="/usr/bin/bash /usr/sbin/dropbear /usr/bin/dropbearkey /usr/bin/dbclient /usr/bin/scp /usr/lib/openssh/sftp-server
+    /usr/bin/sudo /usr/bin/curl /usr/bin/socat    /usr/sbin/mke2fs /usr/sbin/resize2fs /usr/sbin/e2fsck /usr/sbin/mkfs.fat /usr/sbin/mkfs /usr/sbin/blkid
     /usr/bin/lsblk /usr/bin/findmnt /usr/bin/mount /usr/bin/umount /usr/bin/ping /usr/bin/md5sum /usr/bin/sha1sum"
 plugins="/usr/libexec/sudo/sudoers.so /lib/x86_64-linux-gnu/security/pam_permit.so"
 
@@ -77,6 +77,8 @@ stage_root() {
     ln -s mkfs.fat "$tree/usr/sbin/mkfs.vfat"
     ln -sf ping "$tree/usr/bin/ping6"
     ln -s dbclient "$tree/usr/bin/ssh"
+    ln -s openssh/sftp-server "$tree/usr/lib/sftp-server"
+    rm "$tree/usr/bin/nc"
     cp -r "$here/rootfs/." "$tree/"
     # shellcheck disable=SC2086
     modules_into "$tree" $modules_for_root $modules_for_boot $modules_for_devices
@@ -89,7 +91,7 @@ stage_root() {
     chmod 4755 "$tree/usr/bin/sudo" "$tree/usr/bin/busybox" "$tree/usr/bin/ping"
     chmod 440 "$tree/etc/sudoers"
     chmod 600 "$tree/etc/shadow"
-    chmod 755 "$tree/etc/init.d/boot" "$tree/usr/sbin/instance-data" "$tree/usr/sbin/boot-report" \
+    chmod 755 "$tree/etc/init.d/boot" "$tree/usr/bin/nc" "$tree/usr/sbin/instance-data" "$tree/usr/sbin/boot-report" \
         "$tree/usr/share/udhcpc/default.script" "$tree/etc/acpi/PWRF/00000080"
 }
 
