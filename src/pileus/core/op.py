@@ -189,11 +189,15 @@ class Service:
         until: str = "",
         base: str | None = None,
         reads: bool = False,
+        writes: bool = False,
         streams: bool = False,
         body_limit: int = 114_688,
         slow: Slow | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Register the function below as an operation; `allow` is its rule's default."""
+        """Register the function below as an operation; `allow` is its rule's default.
+
+        `reads`: a POST that changes nothing; `writes`: a GET that may make what every project has.
+        """
         if not rule or load is None:
             raise ValueError(f"{method} {path}: an operation needs a rule and a loader")
         if allow:
@@ -217,7 +221,7 @@ class Service:
                     action,
                     parse_version(since) if since else self.minimum,
                     parse_version(until) if until else LATEST,
-                    method not in ("GET", "HEAD") and not reads,
+                    writes or (method not in ("GET", "HEAD") and not reads),
                     streams,
                     body_limit,
                     slow,
