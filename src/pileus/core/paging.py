@@ -76,9 +76,13 @@ class Listing(Generic[R]):
         return self.where(f"{self.table.name}.{column} in ({marks})" if found else "1 = 0", *found)
 
     def page(
-        self, tx: Tx, *, sort: Sort, limit: int | None = None, marker: R | None = None, reverse: bool = False
-    ) -> list[R]:
-        """The rows after `marker` (before it, when `reverse`), in order; `sort` should end in a unique column."""
+        self, tx: Tx, *, sort: Sort, limit: int | None = None, marker: R | None = None, reverse: bool = False,
+        offset: int = 0,
+    ) -> list[R]:  # fmt: skip
+        """The rows after `marker` (before it, when `reverse`), in order; `sort` should end in a unique column.
+
+        `offset` rows are left out at first; it needs a `limit`.
+        """
         if reverse:
             sort = [(column, not down) for column, down in sort]
         terms, params = list(self.terms), list(self.params)
@@ -89,7 +93,7 @@ class Listing(Generic[R]):
         name = self.table.name
         order = ", ".join(f"{self._key(column)} {'desc' if down else 'asc'}" for column, down in sort)
         where = f" where {' and '.join(terms)}" if terms else ""
-        tail = f" limit {int(limit)}" if limit is not None else ""
+        tail = f" limit {int(limit)} offset {int(offset)}" if limit is not None else ""
         rows = self.table.query(tx, f"{self.joins}{where} order by {order or f'{name}.id'}{tail}", *params)
         return rows[::-1] if reverse else rows
 

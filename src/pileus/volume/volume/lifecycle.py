@@ -1,0 +1,154 @@
+"""The life of a volume: placed → made from its source → grown, reverted, filled, uploaded as asked → gone.
+
+Every stage compares what is wanted with what is there; a stage that is done costs nothing.
+"""
+
+from typing import Protocol
+
+from pileus.core.reconcile import AGAIN, GONE, REST, Outcome, Wait
+from pileus.volume.drivers import Broken
+from pileus.volume.volume.rows import Volume
+
+SOON = 0.2  # seconds until a driver is asked again
+COPYING = 6 * 3600.0  # seconds that copying a large volume may take
+
+
+class Place(Protocol):
+    """Where a volume is to live."""
+
+    node_id: str
+    pool: str
+    backend: str
+
+
+class World(Protocol):
+    """What a volume needs of the outside; None and False mean: ask again."""
+
+    def place(self) -> Place:
+        """The best pool for it.  Raises Broken when none will ever do, Transient when a node is away."""
+
+    def make(self) -> int | None:
+        """Do the next thing towards the volume with the bytes of its source; its GiB.  Raises Broken."""
+
+    def grow(self) -> int | None:
+        """Make it as large as wanted; its GiB.  Raises Broken."""
+
+    def revert(self) -> int | None:
+        """Give it the bytes of the snapshot back; the snapshot's GiB.  Raises Broken."""
+
+    def empty(self) -> bool:
+        """Remove its bytes while it stays reserved."""
+
+    def fill(self) -> int | None:
+        """Make it again with the bytes of an image; its GiB.  Raises Broken."""
+
+    def upload(self) -> bool:
+        """Do the next thing towards the image; True when that image is finished, well or not."""
+
+    def let_go(self) -> bool:
+        """Release what was held of other volumes or of itself; True when nothing is held."""
+
+    def in_the_way(self) -> str:
+        """What still needs the volume, "" when nothing does."""
+
+    def remove(self) -> bool: ...
+
+
+def step(volume: Volume, world: World) -> Outcome:
+    """Do the next missing thing."""
+    if volume.faulted:
+        return _settle(world)
+    try:
+        if volume.deleting:
+            return _remove(volume, world)
+        for stage in (_placed, _made, _reverted, _filled, _grown, _uploaded):
+            outcome = stage(volume, world)
+            if outcome is not None:
+                return outcome
+    except Broken as error:
+        return overdue(volume, str(error))
+    return _settle(world)
+
+
+def _placed(volume: Volume, world: World) -> Outcome | None:
+    if volume.node_id is not None:
+        return None
+    place = world.place()
+    volume.node_id, volume.pool, volume.backend = place.node_id, place.pool, place.backend
+    return AGAIN
+
+
+def _made(volume: Volume, world: World) -> Outcome | None:
+    if volume.made:
+        return None
+    size = world.make()
+    if size is None:
+        return Wait(SOON, "its bytes are being copied", COPYING)
+    volume.size_gib, volume.made = size, True
+    return AGAIN
+
+
+def _reverted(volume: Volume, world: World) -> Outcome | None:
+    if volume.reverts == volume.reverted:
+        return None
+    size = world.revert()
+    if size is None:
+        return Wait(SOON, "the snapshot's bytes are being copied back", COPYING)
+    volume.size_gib, volume.reverted = size, volume.reverts
+    return AGAIN
+
+
+def _filled(volume: Volume, world: World) -> Outcome | None:
+    if volume.reimages == volume.reimaged:
+        return None
+    if volume.emptied != volume.reimages:
+        if not world.empty():
+            return Wait(SOON, "its old bytes are being removed")
+        volume.emptied = volume.reimages
+        return AGAIN
+    size = world.fill()
+    if size is None:
+        return Wait(SOON, "the image's bytes are being copied", COPYING)
+    volume.size_gib, volume.reimaged = size, volume.reimages
+    return AGAIN
+
+
+def _grown(volume: Volume, world: World) -> Outcome | None:
+    if volume.size_gib >= volume.wanted_gib:
+        return None
+    size = world.grow()
+    if size is None:
+        return Wait(SOON, "it is being extended", COPYING)
+    volume.size_gib = size
+    return AGAIN
+
+
+def _uploaded(volume: Volume, world: World) -> Outcome | None:
+    if volume.upload_image_id in (None, volume.uploaded_image_id):
+        return None
+    if not world.upload():
+        return Wait(1.0, f"image {volume.upload_image_id} is being filled", COPYING)
+    volume.uploaded_image_id = volume.upload_image_id
+    return AGAIN
+
+
+def _settle(world: World) -> Outcome:
+    return REST if world.let_go() else Wait(SOON, "what it was made from is being let go")
+
+
+def _remove(volume: Volume, world: World) -> Outcome:
+    if why := world.in_the_way():
+        return Wait(1.0, why)
+    if not world.let_go():
+        return Wait(SOON, "what it was made from is being let go")
+    if volume.node_id is not None and not world.remove():
+        return Wait(SOON, "its bytes are being removed", COPYING)
+    return GONE
+
+
+def overdue(volume: Volume, why: str) -> Outcome:
+    """Record why it failed; the next step lets go of what was held."""
+    if volume.faulted:
+        return REST
+    volume.fault, volume.fault_generation = why, volume.generation
+    return AGAIN
