@@ -1,0 +1,1 @@
+"""Volumes as raw files in pool folders, opened by QEMU itself, exported to other nodes over NBD."""
