@@ -408,6 +408,14 @@ def test_an_export_outlives_the_agent_and_one_that_was_killed_comes_back_the_sam
 
 
 @needs_nbd
+def test_a_daemon_whose_number_was_lost_is_not_left_behind(files: Store) -> None:
+    make(files)
+    connection, lost = export(files), daemon(files)
+    (files.folder / "state" / "exports" / "v1.pid").unlink()
+    assert export(files) == connection and daemon(files) != lost and not Path(f"/proc/{lost}/cmdline").exists()
+
+
+@needs_nbd
 def test_an_exported_volume_grows_and_a_waiting_client_goes_on(files: Store, tmp_path: Path) -> None:
     make(files)
     client = Client(tmp_path / "client", export(files))

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from msgspec import Struct
 from pileus.volume.drivers import Connection
 
 log = logging.getLogger("pileus.block")
-FIRST_PORT, PORTS = 30809, 4096
+FIRST_PORT, PORTS = 20809, 4096  # below the ports that systems give to outgoing connections
 _STARTS = 5.0  # seconds that a daemon may take to listen
 
 
@@ -114,6 +115,8 @@ class Exports:
     def _start(self, export: Export) -> None:
         if self._closed or self._pid(export.volume_id):
             return
+        for lost in self._strays(export.volume_id):  # started by an agent that died before it wrote the number down
+            self._kill(export.volume_id, lost)
         self._file(export.volume_id, "pid").unlink(missing_ok=True)
         export.size = os.stat(export.path).st_size
         self._write(export)
@@ -142,26 +145,41 @@ class Exports:
             with suppress(OSError), socket.create_connection((self.listen, export.port), 1.0):
                 return
             time.sleep(0.01)
-        raise OSError("nbdkit does not listen")
+        daemon.kill()
+        raise OSError(f"nbdkit does not listen on {self.listen} port {export.port}")
 
     def _stop(self, volume_id: str) -> None:
         """At once: what was acknowledged is the kernel's already, and a client whose connection breaks comes
         back, while one that is told "shutting down" passes an error to its guest."""
         pid = self._pid(volume_id)
         if pid:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            while self._pid(volume_id) == pid:
-                time.sleep(0.002)
+            self._kill(volume_id, pid)
+
+    def _kill(self, volume_id: str, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        while self._is_ours(volume_id, str(pid)):
+            time.sleep(0.002)
 
     def _pid(self, volume_id: str) -> int:
         """The daemon's process, 0 when it does not run (another process may bear its number now)."""
         with suppress(OSError, ValueError):
             pid = int(self._file(volume_id, "pid").read_text())
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if str(self._file(volume_id, "psk")).encode() in command:
+            if self._is_ours(volume_id, str(pid)):
                 return pid
         return 0
+
+    def _strays(self, volume_id: str) -> Iterator[int]:
+        """Daemons of this volume, looked for among all processes."""
+        for name in os.listdir("/proc"):
+            if name.isdigit() and self._is_ours(volume_id, name):
+                yield int(name)
+
+    def _is_ours(self, volume_id: str, pid: str) -> bool:
+        """Whether a process serves this volume: the path of its keys stands in its command."""
+        with suppress(OSError):
+            return f"--tls-psk={self._file(volume_id, 'psk')}\0".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return False
 
     def _free_port(self) -> int:
         """A port that no export of ours has and nobody listens on."""
