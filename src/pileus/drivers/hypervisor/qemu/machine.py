@@ -1,0 +1,483 @@
+"""One guest: the next thing that is missing between what is and what is wished.
+
+The stages run in order and the first that is under way ends the call; the next call looks again.
+Everything that is decided is decided from the record, the files and QEMU itself, so the agent may be
+killed between any two steps.
+"""
+
+import os
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from pileus.compute.drivers import Broken, Connection, Disk, Ended, Guest, GuestSeen, LocalDisk, Refused
+from pileus.drivers.background import Background
+from pileus.drivers.image_cache import ImageCache
+from pileus.drivers.sandbox import confined
+
+from . import accelerator, console, disks, limits, record
+from .boots import Boots
+from .command import PINNED, Start, command, ports_for
+from .devices import CONFIG_DRIVE, device_names, disk_name, is_remote, nic_name, read_only
+from .hotplug import Hotplug
+from .memory import Memory
+from .process import Process
+from .qmp import Qmp, QmpError
+from .record import Record
+from .relay import Relay
+from .taps import open_tap
+
+_STARTING = 20.0  # seconds until a new QEMU must answer
+_PRESS_AGAIN = 4.0  # seconds after which a guest that was not up yet is shown the power button again
+_KILLED = (137, 143)  # exit codes of a process that someone ended
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What all guests of a node share."""
+
+    uid: int
+    gid: int
+    accelerator: Literal["kvm", "tcg"]
+    images: ImageCache
+    boots: Boots
+    making: Background[int]
+    acpi_seconds: float  # how long a guest may take to shut down when asked to
+
+
+class Machine:
+    """A guest of this node; use it under its lock."""
+
+    def __init__(self, guest_id: str, folder: Path, settings: Settings) -> None:
+        self.id, self.folder, self.settings = guest_id, folder, settings
+        self.lock = threading.RLock()
+        self.run = folder / "run"
+        self.process = Process(folder, mark=f"socket,id=monitor,path={self.run}/qmp,server=on,wait=off")
+        self.memory = Memory(folder)
+        self._qmp: Qmp | None = None
+        self._record: Record | None = None
+        self._pressed = 0.0
+
+    def record(self) -> Record:
+        """What is remembered; raises LookupError when nothing is."""
+        if self._record is None:
+            self._record = record.load(self.folder / "record")
+        if self._record is None:
+            raise LookupError(f"guest {self.id} is not known here")
+        return self._record
+
+    def ensure(self, wish: Guest) -> bool:
+        """Do what is missing towards the wish; True when nothing is."""
+        self._note(wish)
+        stages = (self._stop, self._make_disks, self._start, self._power, self._plug, self._tidy)
+        return all(stage(wish) for stage in stages)
+
+    def seen(self) -> GuestSeen:
+        """The guest as it is."""
+        known = self.record()
+        pid = self.process.pid()
+        if not pid:
+            return self._at_rest(known)
+        try:
+            with self.talk() as qmp:
+                power = _POWER.get(qmp.call("query-status")["status"], "paused")
+                there = self._hotplug(qmp).attached()
+        except OSError:  # it is busy, or ends just now
+            power, there = "on", set(device_names(known.running or known.guest))
+        shown = known.running or known.guest
+        every = (*shown.disks, *known.guest.disks)
+        return GuestSeen(
+            id=self.id,
+            power=power,
+            resets=known.resets,
+            reboots=known.reboots,
+            disks=tuple(dict.fromkeys(disk.id for disk in every if disk_name(disk.id) in there)),
+            nics=tuple(nic.port_id for nic in shown.nics if nic_name(nic.port_id) in there),
+            vcpus=shown.vcpus,
+            ram_mib=shown.ram_mib,
+            started_at=known.started_at,
+            pid=pid,
+            resident_bytes=_resident_bytes(pid),
+        )
+
+    def remove(self) -> bool:
+        """End it and remove everything; True when nothing is left."""
+        self.hang_up()
+        if not self.process.kill():
+            return False
+        limits.unlimit(self.id)
+        done = all(relay.remove() for relay in self._relays())
+        with suppress(LookupError):
+            for disk in self.record().guest.disks:
+                self.settings.making.forget(self._work(disk))
+        if done:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._record = None
+        return not self.folder.exists()
+
+    @contextmanager
+    def talk(self) -> Iterator[Qmp]:
+        """The connection to the monitor; closed when it broke.  Raises ConnectionError when the guest is off."""
+        if not self.process.alive():
+            raise ConnectionError(f"guest {self.id} is off")
+        try:
+            if self._qmp is None:
+                self._qmp = Qmp(self.run / "qmp")
+            yield self._qmp
+        except OSError as error:
+            if not (isinstance(error, QmpError) and error.kind):
+                self.hang_up()
+            raise
+
+    def hang_up(self) -> None:
+        """Close the connection to the monitor, which serves one client only."""
+        if self._qmp is not None:
+            self._qmp.close()
+            self._qmp = None
+
+    def disk(self, disk_id: str) -> Disk:
+        """A disk of the wish or of the running guest; raises LookupError."""
+        known = self.record()
+        for disk in (*(known.running.disks if known.running else ()), *known.guest.disks):
+            if disk.id == disk_id:
+                return disk
+        raise LookupError(f"guest {self.id} has no disk {disk_id}")
+
+    def disk_path(self, disk: Disk) -> Path:
+        """The file of a disk that is one."""
+        if disk.id == CONFIG_DRIVE:
+            return self.folder / "config.iso"
+        if isinstance(disk.source, LocalDisk):
+            return disks.local_path(self.folder, disk.id)
+        return Path(disk.source.path)
+
+    def relay(self, disk: Disk) -> str:
+        """Have the relay of a far disk; the path of its socket."""
+        assert isinstance(disk.source, Connection), "only volumes are far"
+        place = self.record().places.get(disk_name(disk.id), 0)
+        return self._relay(place).ensure(disk.source, disk.size_bytes)
+
+    def _note(self, wish: Guest) -> None:
+        """Remember the wish before anything is done for it."""
+        self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        try:
+            known = self.record()
+        except LookupError:
+            known = self._record = Record(guest=wish)
+        bound = known.running is not None and (self.process.alive() or self.memory.there())
+        places = dict(known.places)
+        known.give_places(
+            dict.fromkeys([*(device_names(known.running) if bound and known.running else ()), *device_names(wish)])
+        )
+        if known.guest != wish or known.places != places:
+            known.guest = wish
+            self._save()
+
+    def _save(self) -> None:
+        record.save(self.folder / "record", self.record())
+
+    def _stop(self, wish: Guest) -> bool:
+        """End the process where the wish asks for that; True when nothing has to end (any more)."""
+        known = self.record()
+        if not self.process.alive():
+            return True
+        if wish.resets != known.resets:
+            return self._end()
+        if wish.power == "suspended":
+            with self.talk() as qmp:
+                return self.memory.save(qmp) and self._end()
+        if wish.power == "off" or wish.reboots != known.reboots:
+            return self._shut_down()
+        return True
+
+    def _shut_down(self) -> bool:
+        """Show the guest its power button; end it when it does not react in time, or cannot."""
+        known, now = self.record(), time.time()
+        with self.talk() as qmp:
+            able = qmp.call("query-status")["status"] == "running"
+            if not known.pressed_at:
+                known.pressed_at, known.asked = now, True
+                self._save()
+            if not able or now - known.pressed_at > self.settings.acpi_seconds:
+                return self._end()
+            if now - self._pressed > _PRESS_AGAIN:
+                self._pressed = now
+                qmp.call("system_powerdown")
+        return False
+
+    def _end(self) -> bool:
+        self.hang_up()
+        known = self.record()
+        known.asked = True
+        self._save()
+        if not self.process.kill():
+            raise ConnectionError(f"guest {self.id}: its process does not end")
+        limits.unlimit(self.id)
+        return True
+
+    def _make_disks(self, wish: Guest) -> bool:
+        """Have the local disks; True when all are there."""
+        folder = self.folder / "disks"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        alive = self.process.alive()
+        done = True
+        for disk in wish.disks:
+            if not isinstance(disk.source, LocalDisk):
+                continue
+            path = disks.local_path(self.folder, disk.id)
+            if path.exists():
+                if not alive:
+                    disks.grow(path, disks.wanted_bytes(disk, disk.source))
+            elif alive and disk.source.copy_of:
+                raise ValueError(f"disk {disk.id} copies a disk of a running guest: power it off first")
+            else:
+                done = self._make_disk(disk, disk.source, path) and done
+        return done
+
+    def _make_disk(self, disk: Disk, source: LocalDisk, path: Path) -> bool:
+        origin = None
+        if source.copy_of:
+            origin = disks.local_path(self.folder, source.copy_of)
+            if not origin.exists():
+                raise Broken(f"disk {disk.id} should be a copy of {source.copy_of}, which is not there")
+        elif source.image:
+            if self.settings.images.ensure(source.image) is None:
+                return False
+            origin = self.settings.images.path(source.image)
+        size = disks.wanted_bytes(disk, source)
+        work: Callable[[], int] = lambda: disks.make(path, size, origin)  # noqa: E731 (it is handed on)
+        return self.settings.making.ask(self._work(disk), work) is not None
+
+    def _work(self, disk: Disk) -> str:
+        return f"{self.id}/{disk.id}"
+
+    def _start(self, wish: Guest) -> bool:
+        """Have a process where the guest should run."""
+        if wish.power in ("off", "suspended") or self.process.alive():
+            return True
+        if not self.settings.boots.turn(self.id):
+            return False
+        known, resumes = self.record(), self.memory.there()
+        if resumes and known.running is not None:
+            shown = _with_sources_of(wish, known.running)
+        else:
+            shown, resumes = wish, False
+            known.give_places(device_names(wish))
+            known.machine, known.ports = PINNED[wish.machine], ports_for(known.places)
+        known.running, known.resets, known.reboots = shown, wish.resets, wish.reboots
+        known.asked, known.pressed_at, known.started_at = False, 0.0, time.time()
+        self._save()
+        if shown.config_drive is not None:
+            disks.make_config_drive(self.folder / "config.iso", shown.config_drive)
+        self._spawn(shown, incoming=resumes)
+        return True
+
+    def _spawn(self, guest: Guest, *, incoming: bool) -> None:
+        """Start QEMU in its cell; it waits for `cont`."""
+        self.hang_up()
+        shutil.rmtree(self.run, ignore_errors=True)
+        self.run.mkdir(mode=0o700)
+        os.chown(self.run, self.settings.uid, self.settings.gid)
+        doors = self.folder / "remote"
+        doors.mkdir(mode=0o711, exist_ok=True)
+        settings = self.settings
+        kvm = settings.accelerator == "kvm"
+        with ExitStack() as stack:
+
+            def kept(fd: int) -> int:
+                stack.callback(os.close, fd)
+                return fd
+
+            start = self._words(guest, kept, incoming=incoming)
+            status = kept(self.process.status_fd())
+            cell = confined(
+                settings.uid, settings.gid, read=[doors], write=[self.run], status_fd=status,
+                devices=[accelerator.DEVICE] if kvm else [], groups=accelerator.kvm_groups() if kvm else [],
+            )  # fmt: skip
+            fds = [start.console, *start.files.values(), *start.taps.values()]
+            self.process.start([*cell, *command(start)], status, fds)
+        self._await_monitor()
+        settings.boots.started(self.id, self.process.pid())
+
+    def _words(self, guest: Guest, kept: Callable[[int], int], *, incoming: bool) -> Start:
+        known = self.record()
+        extra = [_config_disk()] if guest.config_drive is not None else []
+        near = [disk for disk in (*guest.disks, *extra) if not is_remote(disk)]
+        return Start(
+            guest=guest,
+            machine=known.machine,
+            places=known.places,
+            ports=known.ports,
+            accelerator=self.settings.accelerator,
+            run=self.run,
+            console=kept(console.open_log(self.folder)),
+            files={disk_name(disk.id): kept(self.open_disk(disk)) for disk in near},
+            relays={disk_name(disk.id): self.relay(disk) for disk in guest.disks if is_remote(disk)},
+            taps={nic.port_id: kept(open_tap(nic.netns, nic.device)) for nic in guest.nics},
+            incoming=incoming,
+        )
+
+    def open_disk(self, disk: Disk) -> int:
+        """A descriptor of a disk's file; raises OSError while it is not there."""
+        flags = os.O_RDONLY if read_only(disk) else os.O_RDWR
+        fd = os.open(self.disk_path(disk), flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            os.close(fd)
+            raise Broken(f"disk {disk.id} is no file")
+        return fd
+
+    def _await_monitor(self) -> None:
+        """Wait until QEMU answers; raises Refused with what it said when it does not want to."""
+        deadline = time.monotonic() + _STARTING
+        while True:
+            with suppress(FileNotFoundError, ConnectionError):
+                self._qmp = Qmp(self.run / "qmp")
+                return
+            if not self.process.alive():
+                complaint = self.process.complaint()
+                if "lock" in complaint:  # another process still has the disk
+                    raise ConnectionError(complaint)
+                raise Refused(f"QEMU did not start: {complaint}")
+            if time.monotonic() > deadline:
+                self.process.kill()
+                raise ConnectionError(f"QEMU did not answer within {_STARTING:.0f} s")
+            time.sleep(0.01)
+
+    def _power(self, wish: Guest) -> bool:
+        """Let the guest run, or pause it."""
+        known = self.record()
+        if not self.process.alive():
+            if wish.power == "off":
+                self.memory.drop()
+                known.resets, known.reboots = wish.resets, wish.reboots
+                known.asked, known.pressed_at = known.asked or self._ended(known) == "crash", 0.0
+                self._save()
+            return wish.power in ("off", "suspended")
+        with self.talk() as qmp:
+            status = qmp.call("query-status")["status"]
+            if status == "inmigrate":
+                return self._resume(qmp)
+            if wish.power == "paused":
+                if status == "running":
+                    qmp.call("stop")
+            elif status != "running":
+                self._seal()
+                self.memory.cancel(qmp)
+                qmp.call("cont")
+        return True
+
+    def _resume(self, qmp: Qmp) -> bool:
+        """Give a fresh QEMU the saved memory; a memory that cannot be used is given up for a cold start."""
+        state = qmp.call("query-migrate").get("status", "none")
+        if state == "failed":
+            self._end()
+            self.memory.drop()
+        elif state == "none":
+            self._seal()
+            self.memory.load(qmp)
+        return False
+
+    def _seal(self) -> None:
+        """Before the guest's first instruction: its process may not replace its sockets, nor grow without end.
+
+        We connect to these sockets as root; a link in their place could lead anywhere.
+        """
+        os.chown(self.run, os.geteuid(), os.getegid())
+        self.run.chmod(0o755)
+        known = self.record()
+        limits.limit(self.id, self.process.pid(), (known.running or known.guest).ram_mib)
+
+    def _plug(self, wish: Guest) -> bool:
+        """Have the disks and cards of the wish in a running guest."""
+        if not self.process.alive():
+            return wish.power in ("off", "suspended")
+        known = self.record()
+        before = known.running
+        try:
+            with self.talk() as qmp:
+                return self._hotplug(qmp).follow(wish)
+        finally:
+            if known.running != before:
+                self._save()
+
+    def _hotplug(self, qmp: Qmp) -> Hotplug:
+        return Hotplug(qmp, self.record(), self.open_disk, self.relay)
+
+    def _tidy(self, wish: Guest) -> bool:
+        """Remove what the wish no longer has: local disks, relays, places."""
+        known = self.record()
+        alive = self.process.alive()
+        if alive or not self.memory.there():
+            kept = {disk.id for disk in wish.disks if isinstance(disk.source, LocalDisk)} | set(wish.keep)
+            disks.remove_others(self.folder, kept)
+            places = dict(known.places)
+            known.give_places(device_names(wish))
+            if known.places != places:
+                self._save()
+        far = {known.places[disk_name(disk.id)] for disk in wish.disks if is_remote(disk)} if alive else set()
+        return all(relay.remove() for relay in self._relays() if int(relay.folder.name) not in far)
+
+    def _relay(self, place: int) -> Relay:
+        return Relay(self.folder / "relays", self.folder / "remote", place, self.settings.uid, self.settings.gid)
+
+    def _relays(self) -> list[Relay]:
+        folder = self.folder / "relays"
+        return [self._relay(int(path.name)) for path in folder.iterdir()] if folder.exists() else []
+
+    def _at_rest(self, known: Record) -> GuestSeen:
+        ended = self._ended(known)
+        crashed: Literal["crashed", "off"] = "crashed" if ended == "crash" else "off"
+        starting = self.process.alive()
+        return GuestSeen(
+            id=self.id,
+            power="suspended" if self.memory.there() else crashed,
+            ended="asked" if self.memory.there() or starting else ended,
+            resets=known.resets,
+            reboots=known.reboots,
+            disks=tuple(disk.id for disk in known.guest.disks),
+            nics=tuple(nic.port_id for nic in known.guest.nics),
+            vcpus=known.guest.vcpus,
+            ram_mib=known.guest.ram_mib,
+        )
+
+    def _ended(self, known: Record) -> Ended:
+        """Why the process is not there."""
+        code = self.process.exit_code()
+        if known.asked or known.running is None:
+            return "asked"
+        if code is None or code in _KILLED or "terminating on signal" in self.process.complaint():
+            return "lost"
+        return "guest" if code == 0 else "crash"
+
+
+_POWER: dict[str, Literal["on", "off", "paused", "suspended", "crashed"]] = {
+    "running": "on", "prelaunch": "paused", "inmigrate": "suspended",
+    "internal-error": "crashed", "guest-panicked": "crashed",
+}  # fmt: skip
+
+
+def _config_disk() -> Disk:
+    return Disk(id=CONFIG_DRIVE, source=Connection(kind="file", read_only=True))
+
+
+def _with_sources_of(wish: Guest, running: Guest) -> Guest:
+    """The guest as it was when it was suspended, its volumes where they are now."""
+    sources = {disk.id: disk.source for disk in wish.disks}
+    nics = {nic.port_id: nic for nic in wish.nics}
+    moved = tuple(msgspec.structs.replace(disk, source=sources.get(disk.id, disk.source)) for disk in running.disks)
+    cards = tuple(nics.get(nic.port_id, nic) for nic in running.nics)
+    return msgspec.structs.replace(running, disks=moved, nics=cards)
+
+
+def _resident_bytes(pid: int) -> int:
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
