@@ -10,9 +10,9 @@ from urllib.parse import quote
 from pileus.core.context import Caller
 from pileus.core.op import Service
 from pileus.core.policy import Enforcer
-from pileus.db.connect import Database, connect
+from pileus.db.connect import Database, Tx, connect
 from pileus.db.migrate import migrate
-from pileus.http.app import App
+from pileus.http.app import App, Authenticate
 from pileus.http.transactions import transactions
 
 ADMIN = Caller(
@@ -51,7 +51,16 @@ OTHER = Caller(
     project_domain_id="default",
     roles=("member", "reader"),
 )
-CALLERS = {"admin": ADMIN, "demo": DEMO, "reader": READER, "other": OTHER}
+SERVICE_USER = Caller(
+    user_id="9" * 32,
+    user_name="nova",
+    project_id="8" * 32,
+    project_name="service",
+    user_domain_id="default",
+    project_domain_id="default",
+    roles=("service",),
+)
+CALLERS = {"admin": ADMIN, "demo": DEMO, "reader": READER, "other": OTHER, "service": SERVICE_USER}
 
 
 class Answer:
@@ -68,14 +77,27 @@ class Answer:
         return f"<{self.status} {self.raw[:500]!r}>"
 
 
+def named_or(authenticate: Authenticate | None) -> Authenticate:
+    """A caller by name, else by whatever the real authenticator makes of the token."""
+
+    def find(tx: Tx, token: str) -> Caller | None:
+        known = CALLERS.get(token)
+        return known or (authenticate(tx, token) if authenticate else None)
+
+    return find
+
+
 class Direct:
     """The API of some services over a database of its own."""
 
-    def __init__(self, services: Iterable[Service], folder: Path, settings: Any = None):
+    def __init__(
+        self, services: Iterable[Service], folder: Path, settings: Any = None, authenticate: Authenticate | None = None
+    ):
+        """`authenticate` turns real tokens into callers; the names of CALLERS are known besides."""
         self.db: Database = connect(f"sqlite://{folder}/pileus.db")
         migrate(self.db)
         self.app = App(
-            services, transactions(self.db), lambda tx, token: CALLERS.get(token), Enforcer(), settings=settings
+            services, transactions(self.db), named_or(authenticate), Enforcer(), settings=settings
         )
         self.loop = asyncio.new_event_loop()
 

@@ -7,10 +7,10 @@ PostgreSQL a lost race is retried by the store.
 from collections import defaultdict
 from collections.abc import Mapping
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pileus.core.errors import Conflicted
-from pileus.db.connect import Tx
+from pileus.db.connect import Conflict, Tx
 from pileus.placement.fits import misfit
 from pileus.placement.rows import (
     ALLOCATIONS,
@@ -23,6 +23,7 @@ from pileus.placement.rows import (
     stocks,
     touch,
 )
+from pileus.placement.service import CONCURRENT_UPDATE
 
 
 class NoRoom(Conflicted):
@@ -41,6 +42,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 def replace(tx: Tx, claims: list[Claim], now: float) -> None:
     """Give each consumer exactly what its claim says, all or none; raises NoRoom, LookupError (no such provider)."""
+    claims = [structs.replace(c, resources={p: r for p, r in c.resources.items() if r}) for c in claims]
     mine = [claim.consumer_id for claim in claims]
     before = {provider for consumer in mine for provider in allocations_of(tx, consumer)}
     after = {provider for claim in claims for provider in claim.resources}
@@ -54,7 +56,7 @@ def replace(tx: Tx, claims: list[Claim], now: float) -> None:
 
 def _check(tx: Tx, claims: list[Claim], providers: set[str]) -> None:
     """Raise NoRoom unless everything fits together, beside what the other consumers have."""
-    known = {row[0]: row[1] for row in _provider_names(tx, providers)}
+    known = {provider.id: provider.name for provider in PROVIDERS.all(tx, id=providers)}
     if unknown := sorted(providers - set(known)):
         raise LookupError(f"Allocation for resource provider '{unknown[0]}' that does not exist.")
     there = stocks(tx, providers=sorted(providers), without=[c.consumer_id for c in claims]) if providers else {}
@@ -65,18 +67,12 @@ def _check(tx: Tx, claims: list[Claim], providers: set[str]) -> None:
             for name, amount in resources.items():
                 stock = there.get(provider_id, {}).get(name)
                 if stock is not None:
-                    stock = type(stock)(stock.inventory, stock.used + taken[provider_id, name])
+                    stock = structs.replace(stock, used=stock.used + taken[provider_id, name])
                 taken[provider_id, name] += amount
                 if why := misfit(amount, stock):
                     missing.append(f"{known[provider_id]}: {name}: {why}")
     if missing:
         raise NoRoom("\n".join(missing))
-
-
-def _provider_names(tx: Tx, providers: set[str]) -> list[tuple[str, str]]:
-    marks = ", ".join("?" * len(providers))
-    rows = tx.all(f"select id, name from {PROVIDERS.name} where id in ({marks})", *sorted(providers))
-    return [(row[0], row[1]) for row in rows]
 
 
 def _write(tx: Tx, claim: Claim, now: float) -> None:
@@ -90,19 +86,24 @@ def _write(tx: Tx, claim: Claim, now: float) -> None:
         claim.project_id, claim.user_id, claim.consumer_type, now, claim.consumer_id,
     )  # fmt: skip
     if not changed:
-        CONSUMERS.insert(
-            tx,
-            Consumer(
-                id=claim.consumer_id, project_id=claim.project_id, user_id=claim.user_id, type=claim.consumer_type,
-                generation=1, created_at=now, updated_at=now,
-            ),
-        )  # fmt: skip
+        _insert(tx, claim.consumer_id, claim.project_id, claim.user_id, claim.consumer_type, now)
     for provider_id, resources in claim.resources.items():
         for name, amount in resources.items():
             row = Allocation(
                 consumer_id=claim.consumer_id, provider_id=provider_id, resource_class=name, used=amount, updated_at=now
             )  # fmt: skip
             ALLOCATIONS.insert(tx, row)
+
+
+def _insert(tx: Tx, consumer_id: str, project_id: str, user_id: str, kind: str | None, now: float) -> None:
+    """A new consumer; raises Conflicted when another claim for it came first."""
+    row = Consumer(
+        id=consumer_id, project_id=project_id, user_id=user_id, type=kind, generation=1, created_at=now, updated_at=now
+    )  # fmt: skip
+    try:
+        CONSUMERS.insert(tx, row)
+    except Conflict:
+        raise Conflicted(f"Consumer {consumer_id} came to be meanwhile.", code=CONCURRENT_UPDATE) from None
 
 
 def release(tx: Tx, consumer_id: str) -> bool:
@@ -119,13 +120,7 @@ def move(tx: Tx, from_consumer: str, to_consumer: str, now: float) -> None:
     row = CONSUMERS.get(tx, id=from_consumer)
     if row is None:
         return
-    CONSUMERS.insert(
-        tx,
-        Consumer(
-            id=to_consumer, project_id=row.project_id, user_id=row.user_id, type=row.type, generation=1,
-            created_at=now, updated_at=now,
-        ),
-    )  # fmt: skip
+    _insert(tx, to_consumer, row.project_id, row.user_id, row.type, now)
     providers = list(allocations_of(tx, from_consumer))
     ALLOCATIONS.update(tx, {"consumer_id": to_consumer, "updated_at": now}, consumer_id=from_consumer)
     CONSUMERS.delete(tx, id=from_consumer)

@@ -11,7 +11,19 @@ from msgspec import Struct
 from pileus.core.errors import Conflicted
 from pileus.core.ids import is_uuid
 from pileus.db.connect import Tx
-from pileus.placement import claims
+from pileus.placement import (  # noqa: F401 (operations register when their module is read)
+    aggregate,
+    allocation,
+    allocation_candidate,
+    claims,
+    inventory,
+    provider,
+    reshaper,
+    resource_class,
+    root,
+    trait,
+    usage,
+)
 from pileus.placement.claims import Claim, NoRoom
 from pileus.placement.fits import Inventory, free_share, misfit
 from pileus.placement.rows import (
@@ -72,15 +84,15 @@ def ensure_provider(
     An operator's own ratios, reservations, inventories and traits stay: what the report says of ratio and
     reservation holds for new inventories only.
     """
-    provider = PROVIDERS.get(tx, id=provider_id)
-    if provider is None:
-        provider = PROVIDERS.insert(
+    stored = PROVIDERS.get(tx, id=provider_id)
+    if stored is None:
+        stored = PROVIDERS.insert(
             tx, Provider(id=provider_id, name=name, root_id=provider_id, created_at=now, updated_at=now)
         )
     changed = _report_inventories(tx, provider_id, inventories, now)
     reported = sorted(set(traits))
-    if provider.name != name or provider.reported_traits != reported:
-        own = set(provider.traits) - set(provider.reported_traits)
+    if stored.name != name or stored.reported_traits != reported:
+        own = set(stored.traits) - set(stored.reported_traits)
         changes = {"name": name, "traits": sorted(own | set(reported)), "reported_traits": reported, "updated_at": now}
         PROVIDERS.update(tx, changes, id=provider_id)
         changed = True
@@ -142,14 +154,14 @@ def misfits(tx: Tx, wanted: Wanted) -> dict[str, list[str]]:
     """For each root provider by name, one line for each thing that is missing; empty where it would fit."""
     there = stocks(tx)
     found = {}
-    for provider in PROVIDERS.all(tx, order="resource_providers.name", parent_id=None):
-        own, traits = there.get(provider.id, {}), set(provider.traits)
+    for row in PROVIDERS.all(tx, order="resource_providers.name", parent_id=None):
+        own, traits = there.get(row.id, {}), set(row.traits)
         lines = [
             f"{name}: {why}" for name, amount in wanted.resources.items() if (why := misfit(amount, own.get(name)))
         ]
         lines += [f"trait {name}: required, not present" for name in sorted(wanted.required - traits)]
         lines += [f"trait {name}: present, not allowed" for name in sorted(wanted.forbidden & traits)]
-        found[provider.name] = lines
+        found[row.name] = lines
     return found
 
 
@@ -205,8 +217,7 @@ def usages(tx: Tx, provider_ids: Iterable[str]) -> dict[str, dict[str, Usage]]:
     found = stocks(tx, providers=wanted) if wanted else {}
     return {
         provider_id: {
-            name: Usage(stock.inventory.total, stock.used, stock.inventory.capacity, stock.inventory.reserved)
-            for name, stock in own.items()
+            name: Usage(stock.total, stock.used, stock.capacity, stock.reserved) for name, stock in own.items()
         }
         for provider_id, own in found.items()
     }

@@ -10,7 +10,7 @@ from msgspec import Struct
 MOST = 0x7FFFFFFF
 
 
-class Inventory(Struct, frozen=True, kw_only=True):
+class Inventory(Struct, frozen=True, gc=False):
     """How much of one resource class a provider has."""
 
     total: int
@@ -26,33 +26,31 @@ class Inventory(Struct, frozen=True, kw_only=True):
         return int((self.total - self.reserved) * self.allocation_ratio)
 
 
-class Stock(Struct, frozen=True):
+class Stock(Inventory, frozen=True, gc=False):
     """One resource class of one provider: what there is, and what of it consumers have."""
 
-    inventory: Inventory
-    used: int
-
-    @property
-    def free(self) -> int:
-        return self.inventory.capacity - self.used
+    used: int = 0
 
 
 def misfit(amount: int, stock: Stock | None) -> str | None:
     """Why this amount cannot be taken, or None when it can."""
     if stock is None:
         return f"{amount} wanted, none offered"
-    have = stock.inventory
-    if amount > stock.free:
-        return f"{amount} wanted, {max(stock.free, 0)} of {have.capacity} free"
-    if not have.min_unit <= amount <= have.max_unit:
-        return f"{amount} wanted, only {have.min_unit} to {have.max_unit} may be taken at once"
-    if amount % have.step_size:
-        return f"{amount} wanted, only multiples of {have.step_size} may be taken"
+    capacity = stock.capacity
+    if stock.used + amount > capacity:
+        return f"{amount} wanted, {max(capacity - stock.used, 0)} of {capacity} free"
+    if not stock.min_unit <= amount <= stock.max_unit:
+        return f"{amount} wanted, only {stock.min_unit} to {stock.max_unit} may be taken at once"
+    if amount % stock.step_size:
+        return f"{amount} wanted, only multiples of {stock.step_size} may be taken"
     return None
 
 
 def free_share(wanted: Mapping[str, int], stocks: Mapping[str, Stock]) -> float:
     """The smallest share that would stay free of any wanted class; what schedulers spread by."""
-    return min(
-        ((stocks[c].free - amount) / max(stocks[c].inventory.capacity, 1) for c, amount in wanted.items()), default=1.0
-    )
+    least = 1.0
+    for name, amount in wanted.items():
+        stock = stocks[name]
+        capacity = stock.capacity
+        least = min(least, (capacity - stock.used - amount) / max(capacity, 1))
+    return least

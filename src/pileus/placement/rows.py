@@ -46,14 +46,7 @@ class InventoryRow(Struct, frozen=True, kw_only=True):
 
     def inventory(self) -> Inventory:
         """The amounts alone."""
-        return Inventory(
-            total=self.total,
-            reserved=self.reserved,
-            allocation_ratio=self.allocation_ratio,
-            min_unit=self.min_unit,
-            max_unit=self.max_unit,
-            step_size=self.step_size,
-        )
+        return Inventory(self.total, self.reserved, self.allocation_ratio, self.min_unit, self.max_unit, self.step_size)
 
 
 class Consumer(Struct, frozen=True, kw_only=True):
@@ -108,22 +101,17 @@ def stocks(
     `providers` and `classes` narrow it (empty: all); allocations of the consumers in `without` do not count.
     """
     narrow, params = _narrow({"provider_id": providers, "resource_class": classes})
-    others = f" and consumer_id not in ({_marks(without)})" if without else ""
+    others = f" and a.consumer_id not in ({_marks(without)})" if without else ""
     rows = tx.all(
-        "select i.provider_id, i.resource_class, i.total, i.reserved, i.allocation_ratio, i.min_unit, i.max_unit,"
-        " i.step_size, coalesce(a.used, 0) from inventories i left join ("
-        "select provider_id, resource_class, cast(sum(used) as bigint) as used from allocations"
-        f" where 1 = 1{narrow.format(t='allocations')}{others} group by provider_id, resource_class) a"
-        " on a.provider_id = i.provider_id and a.resource_class = i.resource_class"
-        f" where 1 = 1{narrow.format(t='i')} order by i.provider_id, i.resource_class",
-        *params, *without, *params,
+        "select provider_id, resource_class, total, reserved, allocation_ratio, min_unit, max_unit, step_size,"
+        " coalesce((select cast(sum(a.used) as bigint) from allocations a where a.provider_id = inventories.provider_id"
+        f" and a.resource_class = inventories.resource_class{others}), 0)"
+        f" from inventories where 1 = 1{narrow} order by provider_id, resource_class",
+        *without, *params,
     )  # fmt: skip
     found: dict[str, dict[str, Stock]] = defaultdict(dict)
-    for provider_id, name, total, reserved, ratio, least, most, step, used in rows:
-        inventory = Inventory(
-            total=total, reserved=reserved, allocation_ratio=ratio, min_unit=least, max_unit=most, step_size=step
-        )
-        found[provider_id][name] = Stock(inventory, used)
+    for row in rows:
+        found[row[0]][row[1]] = Stock(*row[2:])
     return found
 
 
@@ -147,9 +135,9 @@ def names(text: str) -> frozenset[str]:
 
 
 def _narrow(columns: Mapping[str, Collection[str]]) -> tuple[str, list[str]]:
-    """SQL that narrows `{t}`'s columns to the values given, and its parameters."""
+    """SQL that narrows columns to the values given, and its parameters."""
     given = [(column, values) for column, values in columns.items() if values]
-    sql = "".join(f" and {{t}}.{column} in ({_marks(values)})" for column, values in given)
+    sql = "".join(f" and {column} in ({_marks(values)})" for column, values in given)
     return sql, [value for _, values in given for value in values]
 
 
