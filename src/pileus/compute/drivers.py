@@ -36,7 +36,7 @@ Ended = Literal["", "asked", "guest", "crash", "lost"]
 """Why a guest does not run: told to, shut down from inside, QEMU failed, or the node went down under it."""
 
 
-class LocalDisk(Struct, frozen=True, kw_only=True):
+class LocalDisk(Struct, frozen=True, kw_only=True, tag="local"):
     """A disk that lives and dies with its guest, in the node's guest folder."""
 
     size_gib: int  # 0: as large as its image

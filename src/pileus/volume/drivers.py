@@ -13,7 +13,7 @@ from pileus.image.drivers import Broken, ImageSource
 __all__ = ["Block", "Broken", "Connection", "ImageSource", "Pool", "Snapshot", "Source", "Volume", "VolumeSeen"]
 
 
-class Connection(Struct, frozen=True, kw_only=True):
+class Connection(Struct, frozen=True, kw_only=True, tag="volume"):
     """Where a volume can be opened, as the block driver gave it."""
 
     kind: Literal["file", "nbd"]
