@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pileus.core.errors import BadRequest
 from pileus.core.paging import Query
 from pileus.placement.candidates import Node, search
-from pileus.placement.fits import Inventory, Stock, free_share, misfit
+from pileus.placement.fits import Inventory, Stock, free_share, holds, misfit
 from pileus.placement.request import read
 
 LATEST = (1, 39)
@@ -60,12 +60,14 @@ def found(nodes: list[Node], text: str, **more: Any) -> list[Any]:
 )
 def test_a_misfit_says_what_is_missing(stock: Stock | None, amount: int, why: str) -> None:
     assert misfit(amount, stock) == why
+    assert not holds({} if stock is None else {"X": stock}, {"X": amount})
 
 
 @given(st.integers(1, 100), st.integers(0, 50), st.floats(0.1, 16), st.integers(0, 200), st.integers(1, 100))
 def test_what_fits_leaves_nothing_overdrawn(total: int, reserved: int, ratio: float, used: int, amount: int) -> None:
     stock = Stock(total, reserved, ratio, used=used)
     fits = misfit(amount, stock) is None
+    assert fits == holds({"X": stock}, {"X": amount})
     assert fits == (used + amount <= Inventory(total, reserved, ratio).capacity)
     assert not fits or 0 <= free_share({"X": amount}, {"X": stock}) <= 1
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 import msgspec
 from msgspec import Struct
 
-from pileus.placement.fits import Stock, misfit
+from pileus.placement.fits import Stock, holds
 from pileus.placement.request import Group, Request
 
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
@@ -92,23 +92,19 @@ def _belongs(node: Node, root: Node | None, group: Group, trees: Mapping[str, st
     return not group.members or group.members.fit(node.aggregates | root.aggregates if root else node.aggregates)
 
 
-def _holds(node: Node, resources: Mapping[str, int]) -> bool:
-    return all(misfit(amount, node.stocks.get(name)) is None for name, amount in resources.items())
-
-
 def _alone(node: Node, request: Request, trees: Mapping[str, str]) -> list[Candidate]:
     """The one candidate of a tree of one provider, if it can serve every group; most trees are such."""
     if request.isolate and sum(1 for group in request.groups if group.suffix) > 1:
         return []
     whole: dict[str, int] = {}
     for group in request.groups:
-        if not _holds(node, group.resources) or not group.traits.fit(node.traits):
+        if not holds(node.stocks, group.resources) or not group.traits.fit(node.traits):
             return []
         if not _belongs(node, node, group, trees):
             return []
         for name, amount in group.resources.items():
             whole[name] = whole.get(name, 0) + amount
-    if len(request.groups) > 1 and not _holds(node, whole):
+    if len(request.groups) > 1 and not holds(node.stocks, whole):
         return []
     return [Candidate({node.id: whole}, {group.suffix: [node.id] for group in request.groups})]
 
@@ -124,7 +120,7 @@ def _together(
         if _apart(shares, request) and _spread(shares, request) and _near(shares, nodes, request):
             candidate = _candidate(shares)
             by_id = {node.id: node for node in nodes}
-            if all(_holds(by_id[node_id], taken) for node_id, taken in candidate.allocations.items()):
+            if all(holds(by_id[node_id].stocks, taken) for node_id, taken in candidate.allocations.items()):
                 yield candidate
 
 
@@ -133,10 +129,10 @@ def _slots(nodes: Sequence[Node], group: Group, trees: Mapping[str, str]) -> lis
     roots = {node.id: node for node in nodes if node.parent_id is None}
     near = [node for node in nodes if _belongs(node, roots.get(node.root_id), group, trees)]
     if group.suffix:
-        fit = [node for node in near if group.traits.fit(node.traits) and _holds(node, group.resources)]
+        fit = [node for node in near if group.traits.fit(node.traits) and holds(node.stocks, group.resources)]
         return [[Share(group.suffix, node, group.resources) for node in fit]]
     return [
-        [Share("", node, {name: amount}) for node in near if misfit(amount, node.stocks.get(name)) is None]
+        [Share("", node, {name: amount}) for node in near if holds(node.stocks, {name: amount})]
         for name, amount in group.resources.items()
     ]
 

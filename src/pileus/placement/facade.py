@@ -25,7 +25,7 @@ from pileus.placement import (  # noqa: F401 (operations register when their mod
     usage,
 )
 from pileus.placement.claims import Claim, NoRoom
-from pileus.placement.fits import Inventory, free_share, misfit
+from pileus.placement.fits import Inventory, free_share, holds, misfit
 from pileus.placement.rows import (
     ALLOCATIONS,
     INVENTORIES,
@@ -144,9 +144,8 @@ def candidates(tx: Tx, wanted: Wanted) -> list[str]:
         own = there.get(provider_id, {})
         if wanted.required - traits or wanted.forbidden & traits:
             continue
-        if any(misfit(amount, own.get(name)) for name, amount in wanted.resources.items()):
-            continue
-        found.append((-free_share(wanted.resources, own), provider_id))
+        if holds(own, wanted.resources):
+            found.append((-free_share(wanted.resources, own), provider_id))
     return [provider_id for _, provider_id in sorted(found)]
 
 

@@ -32,6 +32,17 @@ class Stock(Inventory, frozen=True, gc=False):
     used: int = 0
 
 
+def holds(stocks: Mapping[str, Stock], wanted: Mapping[str, int]) -> bool:
+    """Whether all of it can be taken at once; `misfit` says why not."""
+    for name, amount in wanted.items():
+        stock = stocks.get(name)
+        if stock is None or stock.used + amount > stock.capacity or amount % stock.step_size:
+            return False
+        if not stock.min_unit <= amount <= stock.max_unit:
+            return False
+    return True
+
+
 def misfit(amount: int, stock: Stock | None) -> str | None:
     """Why this amount cannot be taken, or None when it can."""
     if stock is None:

@@ -13,7 +13,7 @@ from pileus.core.op import Reply, collection
 from pileus.core.paging import Query
 from pileus.core.schema import UUID, UUID_OR_NULL, Schema
 from pileus.db.connect import Conflict
-from pileus.placement.fits import misfit
+from pileus.placement.fits import holds
 from pileus.placement.names import check_classes, check_traits
 from pileus.placement.query import Members, Traits, members, only, resources, traits
 from pileus.placement.rows import ALLOCATIONS, INVENTORIES, PROVIDERS, Provider, get_provider, stocks
@@ -118,7 +118,7 @@ def _with_room(ctx: Context, found: list[Provider], wanted: Mapping[str, int]) -
     """Those that could give all of it."""
     check_classes(ctx.tx, wanted, "Invalid resource class in resources parameter: ")
     there = stocks(ctx.tx, classes=list(wanted))
-    return [p for p in found if not any(misfit(n, there.get(p.id, {}).get(c)) for c, n in wanted.items())]
+    return [provider for provider in found if holds(there.get(provider.id, {}), wanted)]
 
 
 @PLACEMENT.op(
