@@ -96,9 +96,7 @@ class Direct:
         """`authenticate` turns real tokens into callers; the names of CALLERS are known besides."""
         self.db: Database = connect(f"sqlite://{folder}/pileus.db")
         migrate(self.db)
-        self.app = App(
-            services, transactions(self.db), named_or(authenticate), Enforcer(), settings=settings
-        )
+        self.app = App(services, transactions(self.db), named_or(authenticate), Enforcer(), settings=settings)
         self.loop = asyncio.new_event_loop()
 
     def __call__(

@@ -10,6 +10,7 @@ select services.id, services.type, services.name, endpoints.id, endpoints.interf
 from services left join endpoints on endpoints.service_id = services.id and endpoints.enabled = 1
 where services.enabled = 1 order by services.type, services.id, endpoints.interface, endpoints.id
 """
+PLACEHOLDERS = frozenset(("tenant_id", "project_id", "user_id"))  # names that a URL may hold, as $(name)s
 _PROJECT_NAMES = ("%(tenant_id)s", "%(project_id)s", "$(tenant_id)s", "$(project_id)s")
 _USER_NAMES = ("%(user_id)s", "$(user_id)s")
 

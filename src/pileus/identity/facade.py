@@ -7,11 +7,36 @@ from msgspec import Struct
 
 from pileus.core.context import Caller
 from pileus.db.connect import Tx
+from pileus.identity import (
+    access_rule,
+    application_credential,
+    auth,
+    catalog_service,
+    credential,
+    domain,
+    ec2_credential,
+    endpoint,
+    grant,
+    group,
+    implied_role,
+    project,
+    project_tag,
+    region,
+    role,
+    role_assignment,
+    user,
+    versions,
+)
 from pileus.identity.bootstrap import bootstrap
 from pileus.identity.rows import PROJECTS, USERS
 from pileus.identity.service import IDENTITY as SERVICE
 from pileus.identity.tokens import ensure_keys, rotate_keys, tokens_of
 
+# Importing these is what gives the service its operations.
+OPERATIONS_FROM = (
+    access_rule, application_credential, auth, catalog_service, credential, domain, ec2_credential, endpoint, grant,
+    group, implied_role, project, project_tag, region, role, role_assignment, user, versions,
+)  # fmt: skip
 __all__ = [
     "SERVICE", "Authenticator", "ProjectView", "UserView", "bootstrap", "ensure_keys", "project_view", "rotate_keys",
     "user_view",

@@ -28,6 +28,7 @@ class RevokedToken(Struct, frozen=True, kw_only=True):
 
     audit_id: str
     expires_at: float
+    cascade: bool  # those made from it end too
 
 
 REVOKED = Table(RevokedToken, "revoked_tokens", ("audit_id",))
@@ -98,7 +99,7 @@ class Tokens:
     def _judge(self, tx: Tx, token: str, now: float, at: int) -> Known | None:
         """Read a token and ask the database about everything that it rests on."""
         payload = read(token, self.ring)
-        if payload is None or payload.expires_at <= now or REVOKED.get(tx, audit_id=payload.audit_id):
+        if payload is None or payload.expires_at <= now or revoked(tx, payload):
             return None
         try:
             who = standing(
@@ -134,11 +135,18 @@ def rotate_keys(tx: Tx, keys_folder: Path, now: float) -> None:
     changed(tx)
 
 
-def revoke(tx: Tx, payload: Payload, now: float) -> None:
+def revoked(tx: Tx, payload: Payload) -> bool:
+    """Whether a token, or the first of its chain with all that follow from it, was revoked."""
+    rows = REVOKED.all(tx, audit_id=payload.audit_ids)
+    return any(row.cascade or row.audit_id == payload.audit_id for row in rows)
+
+
+def revoke(tx: Tx, payload: Payload, now: float, *, cascade: bool = True) -> None:
     """End a token at once, everywhere; records of tokens that have expired by themselves go."""
     tx.run(
-        "insert into revoked_tokens (audit_id, expires_at) values (?, ?) on conflict (audit_id) do nothing",
-        payload.audit_id, payload.expires_at,
+        "insert into revoked_tokens (audit_id, expires_at, cascade) values (?, ?, ?)"
+        " on conflict (audit_id) do update set cascade = excluded.cascade",
+        payload.audit_id, payload.expires_at, int(cascade),
     )  # fmt: skip
     tx.run("delete from revoked_tokens where expires_at <= ?", now)
     changed(tx)

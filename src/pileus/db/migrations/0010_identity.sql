@@ -105,7 +105,8 @@ create table application_credentials (
 create index application_credentials_project on application_credentials (project_id);
 create table revoked_tokens (
     audit_id text primary key,
-    expires_at double precision not null
+    expires_at double precision not null,
+    cascade bigint not null
 );
 create index revoked_tokens_expiry on revoked_tokens (expires_at);
 create table regions (

@@ -1,0 +1,248 @@
+"""Tokens over HTTP: issue, validate, check, revoke; what a token could be scoped to.
+
+Source: Identity API reference, "Authentication and token management".
+"""
+
+import logging
+from typing import Any
+
+import msgspec
+
+from pileus.core.clock import iso_micro_z
+from pileus.core.context import Context
+from pileus.core.errors import Forbidden, NotFound, Unauthorized
+from pileus.core.events import record
+from pileus.core.op import PUBLIC, Many, Page, Reply, collection, unguarded
+from pileus.core.paging import Query
+from pileus.identity.domain import DOMAIN
+from pileus.identity.login import (
+    LOGIN,
+    WRONG,
+    Proven,
+    Wanted,
+    check_rescope,
+    check_unchanged,
+    prove,
+    scope_for,
+    wanted_scope,
+)
+from pileus.identity.project import PROJECT
+from pileus.identity.rows import PROJECTS, USERS, Project
+from pileus.identity.service import IDENTITY, READER, links_beside
+from pileus.identity.standing import Refused, Standing, effective_roles, standing
+from pileus.identity.token import Payload
+from pileus.identity.tokens import Known, Tokens, revoke, tokens_of
+
+log = logging.getLogger("pileus.identity")
+JSON = "application/json"
+IDENTITY.rule("service_role", "role:service")
+IDENTITY.rule("token_subject", "user_id:%(user_id)s")
+
+
+def tokens(ctx: Context) -> Tokens:
+    """The keeper of this process's tokens."""
+    return tokens_of(ctx.settings.keys_folder)
+
+
+def reference(project: Project, domain: Project | None = None) -> dict[str, Any]:
+    """A project (with its domain) or a domain as tokens show it."""
+    found: dict[str, Any] = {"id": project.id, "name": project.name}
+    if domain is not None:
+        found["domain"] = {"id": domain.id, "name": domain.name}
+    return found
+
+
+def token_body(ctx: Context, payload: Payload, who: Standing, *, catalog: bool) -> dict[str, Any]:
+    """A token as the API shows it."""
+    body: dict[str, Any] = {
+        "methods": list(payload.methods),
+        "user": {
+            "id": who.user.id, "name": who.user.name, "domain": reference(who.user_domain),
+            "password_expires_at": iso_micro_z(who.user.password_expires_at),
+        },
+        "audit_ids": payload.audit_ids,
+        "expires_at": iso_micro_z(payload.expires_at),
+        "issued_at": iso_micro_z(payload.issued_at),
+    }  # fmt: skip
+    if who.scope == "project" and who.target is not None:
+        body["project"] = reference(who.target, who.target_domain)
+        body["is_domain"] = False
+    elif who.scope == "domain" and who.target is not None:
+        body["domain"] = reference(who.target)
+    elif who.scope == "system":
+        body["system"] = {"all": True}
+    if who.scope != "unscoped":
+        body["roles"] = [{"id": role_id, "name": name} for role_id, name in who.roles]
+        if catalog:
+            project_id = who.target.id if who.scope == "project" and who.target else ""
+            body["catalog"] = tokens(ctx).catalog.render(ctx.tx, project_id=project_id, user_id=who.user.id)
+    if who.credential is not None:
+        body["application_credential"] = credential_view(who)
+    return {"token": body}
+
+
+def credential_view(who: Standing) -> dict[str, Any]:
+    """The application credential behind a token."""
+    credential, rules = who.credential, who.access_rules
+    assert credential is not None
+    found: dict[str, Any] = {
+        "id": credential.id, "name": credential.name, "restricted": not credential.unrestricted,
+    }  # fmt: skip
+    if rules is not None:
+        found["access_rules"] = [
+            {"id": r.id, "service": r.service, "method": r.method, "path": r.path} for r in rules
+        ]  # fmt: skip
+    return found
+
+
+@IDENTITY.op(
+    "POST", "/auth/tokens", rule=PUBLIC, load=unguarded, ok=201, takes=LOGIN, slow=prove, reads=True, body_limit=65_536
+)  # fmt: skip
+def issue_token(ctx: Context, body: dict[str, Any], query: Query, proven: Proven) -> Reply:
+    """Log in, or exchange a token for one of another scope."""
+    auth = body["auth"]
+    check_unchanged(ctx.tx, proven)
+    parent = None
+    if "token" in proven.methods:
+        known = tokens(ctx).examine(ctx.tx, auth["identity"]["token"]["id"], ctx.now)
+        if known is None:
+            raise Unauthorized(WRONG)
+        parent = known.payload
+        check_rescope(parent, proven)
+    who = who_logs_in(ctx, parent.user_id if parent else proven.user_id, proven, auth.get("scope"))
+    methods = tuple(dict.fromkeys((*proven.methods, *(parent.methods if parent else ()))))
+    token, payload = tokens(ctx).issue(who, methods=methods, now=ctx.now, parent=parent)
+    shown = token_body(ctx, payload, who, catalog="nocatalog" not in query)
+    return Reply(shown, headers={"x-subject-token": token, "vary": "X-Auth-Token"})
+
+
+def who_logs_in(ctx: Context, user_id: str, proven: Proven, given: Any) -> Standing:
+    """Where the user will stand; raises Unauthorized, telling the log alone why."""
+    user = USERS.get(ctx.tx, id=user_id)
+    if user is None:
+        raise Unauthorized(WRONG)
+    scope = scope_for(ctx.tx, user, proven, wanted_scope(ctx.tx, given))
+    credential_id = proven.credential.id if proven.credential else ""
+    try:
+        return standing(ctx.tx, user_id, scope.scope, scope.target_id, credential_id=credential_id, now=ctx.now)
+    except Refused as why:
+        if not scope.explicit and scope.scope != "unscoped":
+            return who_logs_in_unscoped(ctx, user_id)  # the default project is only a wish
+        log.info("log-in refused: %s", why)
+        raise Unauthorized(WRONG) from None
+
+
+def who_logs_in_unscoped(ctx: Context, user_id: str) -> Standing:
+    """The user without a scope; raises Unauthorized."""
+    try:
+        return standing(ctx.tx, user_id, Wanted().scope, now=ctx.now)
+    except Refused as why:
+        log.info("log-in refused: %s", why)
+        raise Unauthorized(WRONG) from None
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """The token that is asked about, as rules see it."""
+
+    user_id: str
+    known: Known
+
+
+def load_subject(ctx: Context) -> Subject:
+    """The token in X-Subject-Token; raises NotFound for one that is no longer, or never was, valid."""
+    token = ctx.headers.get("x-subject-token", "")
+    if not token:
+        raise NotFound("The header X-Subject-Token is missing.")
+    known = tokens(ctx).examine(ctx.tx, token, ctx.now)
+    if known is None:
+        raise NotFound("Could not find token.")
+    rules = known.standing.access_rules
+    if rules is not None and not ctx.headers.get("openstack-identity-access-rules"):
+        raise NotFound("The token has access rules, which the asking service does not enforce.")
+    return Subject(user_id=known.payload.user_id, known=known)
+
+
+@IDENTITY.op(
+    "GET", "/auth/tokens", rule="identity:validate_token", load=load_subject,
+    allow=f"{READER} or rule:service_role or rule:token_subject",
+)  # fmt: skip
+def validate_token(ctx: Context, subject: Subject, query: Query) -> Reply:
+    """Validate a token and show it."""
+    known, catalog = subject.known, "nocatalog" not in query
+    if catalog not in known.bodies:
+        shown = token_body(ctx, known.payload, known.standing, catalog=catalog)
+        known.bodies[catalog] = msgspec.json.encode(shown)
+    headers = {"content-type": JSON, "x-subject-token": known.token, "vary": "X-Auth-Token"}
+    return Reply(raw=known.bodies[catalog], headers=headers)
+
+
+@IDENTITY.op(
+    "HEAD", "/auth/tokens", rule="identity:check_token", load=load_subject, allow=f"{READER} or rule:token_subject"
+)
+def check_token(subject: Subject) -> Reply:
+    """Check a token."""
+    return Reply(raw=b"", headers={"x-subject-token": subject.known.token, "vary": "X-Auth-Token"})
+
+
+@IDENTITY.op(
+    "DELETE", "/auth/tokens", rule="identity:revoke_token", load=load_subject, ok=204,
+    allow="rule:admin_required or rule:token_subject",
+)  # fmt: skip
+def revoke_token(ctx: Context, subject: Subject, query: Query) -> Reply:
+    """Revoke a token, and with it those made from it (unless `cascade=false`)."""
+    revoke(ctx.tx, subject.known.payload, ctx.now, cascade=query.truth("cascade", default=True))
+    record(
+        ctx.tx, now=ctx.now, kind="token", resource_id=subject.known.payload.audit_id, action="revoke",
+        phase="success", user_id=ctx.user_id, request_id=ctx.request_id,
+    )  # fmt: skip
+    return Reply()
+
+
+def targets_of(ctx: Context, *, domains: bool) -> list[Project]:
+    """The enabled projects or domains on which the caller has a role, directly or by whatever way."""
+    reach = """
+    with recursive mine(target_id, inherited) as (select target_id, inherited from role_assignments
+        where target_id is not null
+        and (user_id = ? or group_id in (select group_id from memberships where user_id = ?))),
+    below(id) as (select projects.id from projects join mine on projects.parent_id = mine.target_id
+        and mine.inherited = 1 union select projects.id from projects join below on projects.parent_id = below.id)
+    select target_id from mine where inherited = 0 union select id from below
+    """
+    ids = [str(row[0]) for row in ctx.tx.all(reach, ctx.user_id, ctx.user_id)]
+    return PROJECTS.all(ctx.tx, id=ids, enabled=True, is_domain=domains, order="projects.name, projects.id")
+
+
+def in_enabled_domain(ctx: Context, projects: list[Project]) -> list[Project]:
+    """Without the projects of disabled domains."""
+    enabled = {d.id for d in PROJECTS.all(ctx.tx, is_domain=True, enabled=True)}
+    return [p for p in projects if p.domain_id in enabled]
+
+
+@IDENTITY.op(
+    "GET", "/auth/projects", rule="identity:get_auth_projects", allow="@", load=collection, gives=Many(PROJECT)
+)
+def list_auth_projects(ctx: Context) -> Page:
+    """List the projects to which a token of the caller could be scoped."""
+    return Page(in_enabled_domain(ctx, targets_of(ctx, domains=False)), links_beside(ctx, "/auth/projects"))
+
+
+@IDENTITY.op("GET", "/auth/domains", rule="identity:get_auth_domains", allow="@", load=collection, gives=Many(DOMAIN))
+def list_auth_domains(ctx: Context) -> Page:
+    """List the domains to which a token of the caller could be scoped."""
+    return Page(targets_of(ctx, domains=True), links_beside(ctx, "/auth/domains"))
+
+
+@IDENTITY.op("GET", "/auth/system", rule="identity:get_auth_system", allow="@", load=collection)
+def list_auth_system(ctx: Context) -> dict[str, Any]:
+    """Say whether a token of the caller could be scoped to the system."""
+    granted = effective_roles(ctx.tx, ctx.user_id, "system", "")
+    return {"system": [{"all": True}] if granted else [], **links_beside(ctx, "/auth/system")}
+
+
+@IDENTITY.op("GET", "/auth/catalog", rule="identity:get_auth_catalog", allow="@", load=collection)
+def show_auth_catalog(ctx: Context) -> dict[str, Any]:
+    """Show the catalog for the caller's project."""
+    if ctx.caller.project_id is None:
+        raise Forbidden("A project-scoped token is required to produce a service catalog.")
+    found = tokens(ctx).catalog.render(ctx.tx, project_id=ctx.caller.project_id, user_id=ctx.user_id)
+    return {"catalog": found, **links_beside(ctx, "/auth/catalog")}

@@ -1,0 +1,218 @@
+"""Logging in: from the body of POST /v3/auth/tokens to who it is, and to the scope they ask for.
+
+Source: Identity API reference, "Authentication and token management".  Every refusal is the same 401,
+whatever was wrong: unknown user, wrong password, disabled domain.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from pileus.core.errors import BadRequest, Forbidden, Unauthorized
+from pileus.core.schema import Schema
+from pileus.db.connect import Tx
+from pileus.http.app import Call
+from pileus.identity.passwords import MAX_LENGTH, passwords, stored_hash
+from pileus.identity.rows import APPLICATION_CREDENTIALS, PROJECTS, USERS, ApplicationCredential, Project, User
+from pileus.identity.token import METHODS, Payload, ScopeKind
+
+WRONG = "The request you have made requires authentication."
+_ID: Schema = {"type": "string", "minLength": 1, "maxLength": 64}
+_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
+_SECRET: Schema = {"type": "string", "maxLength": MAX_LENGTH}
+_DOMAIN: Schema = {"type": "object", "properties": {"id": _ID, "name": _NAME}}
+_USER: dict[str, Any] = {"id": _ID, "name": _NAME, "domain": _DOMAIN}
+_PROJECT: Schema = {"type": "object", "properties": _USER}
+LOGIN: Schema = {
+    "type": "object",
+    "required": ["auth"],
+    "properties": {"auth": {
+        "type": "object",
+        "required": ["identity"],
+        "properties": {
+            "identity": {
+                "type": "object",
+                "required": ["methods"],
+                "properties": {
+                    "methods": {"type": "array", "items": {"type": "string", "maxLength": 64}, "minItems": 1,
+                                "maxItems": 8},
+                    "password": {"type": "object", "required": ["user"], "properties": {"user": {
+                        "type": "object", "required": ["password"], "properties": {**_USER, "password": _SECRET}}}},
+                    "token": {"type": "object", "required": ["id"],
+                              "properties": {"id": {"type": "string", "maxLength": MAX_LENGTH}}},
+                    "application_credential": {
+                        "type": "object", "required": ["secret"],
+                        "properties": {"id": _ID, "name": _NAME, "secret": _SECRET,
+                                       "user": {"type": "object", "properties": _USER}}},
+                },
+            },
+            "scope": {
+                "type": ["object", "string"],
+                "pattern": "^unscoped$",
+                "properties": {
+                    "project": _PROJECT, "domain": _DOMAIN,
+                    "system": {"type": "object", "properties": {"all": {"type": "boolean"}}, "required": ["all"]},
+                    "unscoped": {"type": "object"},
+                },
+            },
+        },
+    }},
+}  # fmt: skip
+
+
+class Proven(Struct, frozen=True, kw_only=True):
+    """What passwords and secrets have proven; `user_id` is "" while only a token speaks."""
+
+    user_id: str = ""
+    methods: tuple[str, ...] = ()
+    credential: ApplicationCredential | None = None
+    hashes: dict[str, str] = {}  # owner → the stored hash that was fitted
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """The scope that was asked for; `explicit` when the body names one."""
+
+    scope: ScopeKind = "unscoped"
+    target_id: str = ""
+    explicit: bool = False
+
+
+async def prove(call: Call) -> Mapping[str, Any]:
+    """Check passwords and secrets, each in the pool; raises Unauthorized unless all are right and of one user."""
+    identity = call.body["auth"]["identity"]
+    methods = tuple(dict.fromkeys(identity["methods"]))
+    owners: set[str] = set()
+    hashes: dict[str, str] = {}
+    credential = None
+    for method in methods:
+        if method not in METHODS or method not in identity:
+            raise Unauthorized(f"Attempted to authenticate with an unsupported method: {method[:64]}."
+                               if method not in METHODS else WRONG)  # fmt: skip
+        if method == "password":
+            user_id, fitted = await prove_password(call, identity["password"]["user"])
+            hashes[user_id] = fitted
+            owners.add(user_id)
+        elif method == "application_credential":
+            credential, fitted = await prove_credential(call, identity["application_credential"])
+            hashes[credential.id] = fitted
+            owners.add(credential.user_id)
+    if len(owners) > 1:
+        raise Unauthorized(WRONG)
+    user_id = min(owners, default="")
+    return {"proven": Proven(user_id=user_id, methods=methods, credential=credential, hashes=hashes)}
+
+
+async def prove_password(call: Call, given: Mapping[str, Any]) -> tuple[str, str]:
+    """The id of the user whose password this is, and the stored hash that it fits; raises Unauthorized."""
+
+    def look(ctx: Any) -> tuple[str, str]:
+        user = find_user(ctx.tx, given)
+        return (user.id, stored_hash(ctx.tx, user.id)) if user else ("", "")
+
+    found: tuple[str, str] = await call.read(look)
+    if not await passwords().verify(*found, given["password"]):
+        raise Unauthorized(WRONG)
+    return found
+
+
+async def prove_credential(call: Call, given: Mapping[str, Any]) -> tuple[ApplicationCredential, str]:
+    """The application credential whose secret this is, and the stored hash that it fits; raises Unauthorized.
+
+    With an id the owner is the credential's own: a `user` beside it is ignored (CVE-2026-42998).
+    """
+
+    def look(ctx: Any) -> tuple[ApplicationCredential | None, str]:
+        found = find_credential(ctx.tx, given)
+        return found, stored_hash(ctx.tx, found.id) if found else ""
+
+    found: tuple[ApplicationCredential | None, str] = await call.read(look)
+    credential, stored = found
+    right = await passwords().verify(credential.id if credential else "", stored, given["secret"])
+    if credential is None or not right:
+        raise Unauthorized(WRONG)
+    return credential, stored
+
+
+def find_credential(tx: Tx, given: Mapping[str, Any]) -> ApplicationCredential | None:
+    """An application credential by its id, or by its name and its user."""
+    if "id" in given:
+        return APPLICATION_CREDENTIALS.get(tx, id=given["id"])
+    if "name" not in given or "user" not in given:
+        raise BadRequest("An application credential is named by its id, or by its name and its user.")
+    user = find_user(tx, given["user"])
+    return APPLICATION_CREDENTIALS.get(tx, user_id=user.id, name=given["name"]) if user else None
+
+
+def find_user(tx: Tx, given: Mapping[str, Any]) -> User | None:
+    """A user by id, or by name and domain; raises BadRequest when neither is given."""
+    if "id" in given:
+        return USERS.get(tx, id=given["id"])
+    if "name" not in given or "domain" not in given:
+        raise BadRequest("A user is named by id, or by name and domain.")
+    domain = find_domain(tx, given["domain"])
+    return USERS.get(tx, domain_id=domain.id, name=given["name"]) if domain else None
+
+
+def find_domain(tx: Tx, given: Mapping[str, Any]) -> Project | None:
+    """A domain by id or name; raises BadRequest when neither is given."""
+    if "id" in given:
+        return PROJECTS.get(tx, id=given["id"], is_domain=True)
+    if "name" not in given:
+        raise BadRequest("A domain is named by id or by name.")
+    return PROJECTS.get(tx, domain_id=None, name=given["name"], is_domain=True)
+
+
+def find_project(tx: Tx, given: Mapping[str, Any]) -> Project | None:
+    """A project by id, or by name and domain; raises BadRequest when neither is given."""
+    if "id" in given:
+        return PROJECTS.get(tx, id=given["id"])
+    if "name" not in given or "domain" not in given:
+        raise BadRequest("A project is named by id, or by name and domain.")
+    domain = find_domain(tx, given["domain"])
+    return PROJECTS.get(tx, domain_id=domain.id, name=given["name"]) if domain else None
+
+
+def wanted_scope(tx: Tx, given: Any) -> Wanted:
+    """The scope that the body names; raises Unauthorized for a project or domain that does not exist."""
+    if given is None or given == {}:
+        return Wanted()
+    if given == "unscoped" or "unscoped" in given:
+        return Wanted(explicit=True)
+    kinds = [kind for kind in ("project", "domain", "system") if kind in given]
+    if len(kinds) != 1:
+        raise BadRequest("A scope is one of project, domain, system, unscoped.")
+    if kinds == ["system"]:
+        if given["system"]["all"] is not True:
+            raise BadRequest('The system scope is written {"all": true}.')
+        return Wanted(scope="system", explicit=True)
+    target = find_project(tx, given["project"]) if kinds == ["project"] else find_domain(tx, given["domain"])
+    if target is None:
+        raise Unauthorized(WRONG)
+    return Wanted(scope="project" if kinds == ["project"] else "domain", target_id=target.id, explicit=True)
+
+
+def scope_for(tx: Tx, user: User, proven: Proven, wanted: Wanted) -> Wanted:
+    """The scope of the new token: that of the credential, the one asked for, or the user's default project."""
+    if proven.credential is not None:
+        project_id = proven.credential.project_id
+        if wanted.explicit and (wanted.scope, wanted.target_id) != ("project", project_id):
+            raise Unauthorized("An application credential is valid for its own project only.")
+        return Wanted(scope="project", target_id=project_id, explicit=True)
+    if not wanted.explicit and user.default_project_id:
+        return Wanted(scope="project", target_id=user.default_project_id)
+    return wanted
+
+
+def check_unchanged(tx: Tx, proven: Proven) -> None:
+    """Refuse a password or secret that was changed while it was being checked."""
+    if any(stored_hash(tx, owner) != fitted for owner, fitted in proven.hashes.items()):
+        raise Unauthorized(WRONG)
+
+
+def check_rescope(parent: Payload, proven: Proven) -> None:
+    """Refuse to make another token from one that an application credential stands behind (LP 2144966)."""
+    if parent.application_credential_id:
+        raise Forbidden("A token of an application credential cannot be exchanged for another one.")
+    if proven.user_id and proven.user_id != parent.user_id:
+        raise Unauthorized(WRONG)

@@ -1,0 +1,33 @@
+"""The API on a real socket, for tests that use a real client."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pileus.http.app import App
+from pileus.http.server import listen, server
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[App], str]]:
+    """Call it with an App: it answers on a free port of loopback until the test ends; the URL."""
+    running = []
+
+    def start(app: App) -> str:
+        socket = listen("127.0.0.1", 0)
+        front = server(app)
+        front.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        thread = threading.Thread(target=lambda: asyncio.run(front.serve(sockets=[socket])), daemon=True)
+        thread.start()
+        running.append((front, thread))
+        while not front.started:
+            time.sleep(0.005)
+        return f"http://127.0.0.1:{socket.getsockname()[1]}"
+
+    yield start
+    for front, thread in running:
+        front.should_exit = True
+        thread.join(10)
