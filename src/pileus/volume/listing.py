@@ -42,10 +42,16 @@ class Lister:
     strict: bool = True  # unknown filters are refused, from 3.31 on, to who is not administrator
     links: str = ""  # name of the page links; "": none are given
 
+    def filters(self) -> list[str]:
+        """The names that lists of this resource can be filtered by."""
+        plain = {*self.fields.columns("q"), *self.expressions, *self.json, *self.times}
+        return sorted(plain | {f"{name}~" for name in self.likes})
+
     def page(self, ctx: Context, query: Query, listing: Listing[Any] | None = None) -> Page:
         """One page of what the caller may see."""
         found = listing or Listing(self.table)
-        self._scope(ctx, query, found)
+        if "project_id" in self.table.columns:
+            self._scope(ctx, query, found)
         for name in query.values:
             self._filter(ctx, name, query.values[name][-1], found)
         limit = query.number("limit", MOST)
@@ -96,15 +102,9 @@ class Lister:
             found.equals(column, [value])
 
     def _pairs(self, found: Listing[Any], column: str, text: str) -> None:
-        """Pairs as Python or JSON writes them; a stored document is exact, so a pair is a substring of it."""
-        try:
-            pairs = ast.literal_eval(text) if len(text) <= 8192 else None
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            pairs = None
-        if not isinstance(pairs, dict):
-            raise BadRequest(f"Invalid value of the filter {column}: expected {{'key': 'value'}}.")
-        for key, value in pairs.items():
-            stored = self.table.value(column, {str(key): str(value)})[1:-1]
+        """A stored document is exact, so a pair is a substring of it."""
+        for key, value in pairs_of(column, text).items():
+            stored = self.table.value(column, {key: value})[1:-1]
             found.where(f"replace({self.table.name}.{column}, ?, '') <> {self.table.name}.{column}", stored)
 
     def _compare(self, found: Listing[Any], column: str, text: str) -> None:
@@ -123,7 +123,7 @@ class Lister:
         if marker is None:
             return None
         row = self.table.get(ctx.tx, id=marker)
-        if row is None or not sees(ctx, row.project_id):
+        if row is None or ("project_id" in self.table.columns and not sees(ctx, row.project_id)):
             raise NotFound(f"marker {marker[:80]} could not be found.")
         return row
 
@@ -150,3 +150,14 @@ class Lister:
     def _next(self, ctx: Context, query: Query, last: str) -> str:
         asked = [(k, v) for k, values in query.values.items() if k not in ("marker", "offset") for v in values]
         return f"{ctx.url}/v3/{self.collection}?{urlencode([*asked, ('marker', last)])}"
+
+
+def pairs_of(name: str, text: str) -> dict[str, str]:
+    """Pairs as Python or JSON writes them, from a query; raises BadRequest."""
+    try:
+        pairs = ast.literal_eval(text) if len(text) <= 8192 else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        pairs = None
+    if not isinstance(pairs, dict):
+        raise BadRequest(f"Invalid value of the filter {name}: expected {{'key': 'value'}}.")
+    return {str(key): str(value) for key, value in pairs.items()}

@@ -14,6 +14,7 @@ from pileus.core.reconcile import Lease, Transient, poke, transact
 from pileus.db.connect import Database, Tx
 from pileus.db.rows import Table
 from pileus.volume.attachment.rows import ATTACHMENTS
+from pileus.volume.drivers import Broken
 from pileus.volume.hub import Hub
 
 
@@ -35,6 +36,15 @@ class Frozen(Struct, frozen=True, kw_only=True):
     node_id: str = ""
     copy_id: str = ""
     path: str = ""
+
+    def path_on(self, node_id: str) -> str:
+        """The copy's file on the node of the volume, "" when there is no copy; raises Broken for one elsewhere."""
+        if self.copy_id and self.node_id != node_id:
+            raise Broken(
+                "the volume is open on another node than its own, where no copy of one instant can be taken over:"
+                " detach it, or stop its server and detach it, and try again"
+            )
+        return self.path
 
 
 def readers(tx: Tx, volume_id: str) -> list[Reader]:

@@ -91,3 +91,12 @@ def take(
             raise BadRequest(
                 f"Requested size {largest}G is larger than the limit of {limit}G for one volume (per_volume_gigabytes)."
             )
+
+
+def take_of_type(ctx: Context, project_id: str, type_: tuple[str, str], *, volumes: int, gigabytes: int) -> None:
+    """Raise TooLarge unless so many more of a volume type fit, for volumes that exist already (retype)."""
+    name = type_[1]
+    try:
+        quota([type_]).take(ctx.tx, project_id, **{f"volumes_{name}": volumes, f"gigabytes_{name}": gigabytes})
+    except OverQuota as refusal:
+        raise TooLarge(refusal.message, kind="OverQuota", headers={"retry-after": "0"}) from None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pileus.core.context import Context
-from pileus.core.errors import BadRequest, NotFound, Problem
+from pileus.core.errors import NotFound, Problem
 from pileus.core.op import PUBLIC, Loader, Service
 from pileus.core.schema import LOOSE_BOOLEAN
 
@@ -69,7 +69,7 @@ def own_project(load: Loader) -> Loader:
 
     def check(ctx: Context, project_id: str, **path: str) -> Any:
         if project_id.replace("-", "") != (ctx.caller.project_id or "").replace("-", ""):
-            raise BadRequest("Malformed request url: its project is not the project of the token.")
+            raise NotFound("The resource could not be found: the project in the URL is not the project of the token.")
         return load(ctx, **path)
 
     return check

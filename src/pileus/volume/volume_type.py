@@ -14,7 +14,7 @@ from pileus.db.connect import Tx
 from pileus.db.rows import Table
 from pileus.volume.service import missing
 
-DEFAULT_NAME = "__DEFAULT__"
+DEFAULT_ID = "6a6f0e5c-38a1-5c0b-9d53-0f2f5f0d7c11"  # __DEFAULT__, made by the migration; it cannot be deleted
 
 
 class VolumeType(Struct, kw_only=True):
@@ -50,9 +50,9 @@ def find_type(ctx: Context, name_or_id: str) -> VolumeType:
 
 
 def default_type(tx: Tx, project_id: str | None) -> VolumeType:
-    """The type of volumes that name none: the project's own default, else __DEFAULT__."""
+    """The type of volumes that name none: the project's own default, else the cloud's."""
     row = tx.one("select volume_type_id from default_volume_types where project_id = ?", project_id or "")
-    found = TYPES.get(tx, id=row[0]) if row else TYPES.get(tx, name=DEFAULT_NAME)
+    found = TYPES.get(tx, id=row[0] if row else DEFAULT_ID)
     if found is None:
         raise BadRequest("There is no default volume type: name one, or ask the administrator to set a default.")
     return found

@@ -10,7 +10,7 @@ from pileus.core.errors import BadRequest
 from pileus.core.nodes import ALIVE_SECONDS, NODES
 from pileus.core.op import Reply, collection
 from pileus.db.connect import Tx
-from pileus.volume.service import op
+from pileus.volume.service import READER, op
 
 FIRST_ZONE = "nova"
 
@@ -34,7 +34,7 @@ def checked_zone(tx: Tx, name: str | None) -> str:
     return name
 
 
-@op("GET", "/os-availability-zone", rule="volume:availability_zone_list", allow="@", load=collection)
+@op("GET", "/os-availability-zone", rule="volume:availability_zone_list", allow=READER, load=collection)
 def list_zones(ctx: Context) -> Reply:
     """List availability zones and whether a node of theirs answers."""
     shown: list[dict[str, Any]] = [

@@ -39,8 +39,9 @@ class SnapshotWorld:
         frozen = self.frozen.freeze(volume.id, self.lease.id)
         if frozen is None:
             return False
-        copy_path = frozen.path if frozen.node_id == volume.node_id else ""
-        wanted = drivers.Snapshot(id=self.lease.id, volume_id=volume.id, pool=volume.pool, copy_path=copy_path)
+        wanted = drivers.Snapshot(
+            id=self.lease.id, volume_id=volume.id, pool=volume.pool, copy_path=frozen.path_on(volume.node_id)
+        )
         return bool(self.hub.block(volume.node_id, self.lease).ensure_snapshot(wanted))
 
     def let_go(self) -> bool:

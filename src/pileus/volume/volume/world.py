@@ -109,7 +109,7 @@ class VolumeWorld:
             return Source(kind="volume", id=source_id)
         wanted = drivers.Snapshot(
             id=self._between, volume_id=source_id, pool=self.pool,
-            copy_path=frozen.path if frozen.node_id == self.volume.node_id else "",
+            copy_path=frozen.path_on(str(self.volume.node_id)),
         )  # fmt: skip
         return Source(kind="snapshot", id=self._between) if self.block.ensure_snapshot(wanted) else None
 
