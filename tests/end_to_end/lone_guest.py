@@ -65,8 +65,10 @@ class LoneGuest:
             "qemu-system-x86_64", "-machine", machine, "-accel", "tcg,tb-size=64", "-m", str(ram), "-nodefaults",
             "-display", "none",
             "-serial", f"file:{self.console}", "-monitor", f"unix:{self.monitor},server=on,wait=off",
-            "-drive", f"if=none,id=root,file={self.disk},format=qcow2", "-device", "virtio-blk-pci,drive=root,bootindex=1",
-            "-netdev", f"user,id=net,net=169.254.169.0/24,restrict=on,{forward}", "-device", "virtio-net-pci,netdev=net",
+            "-drive", f"if=none,id=root,file={self.disk},format=qcow2",
+            "-device", "virtio-blk-pci,drive=root,bootindex=1",
+            "-netdev", f"user,id=net,net=169.254.169.0/24,restrict=on,{forward}",
+            "-device", "virtio-net-pci,netdev=net",
             *extra,
         ]  # fmt: skip
         self.started = time.monotonic()
@@ -75,8 +77,10 @@ class LoneGuest:
     def run(self, command: str, check: bool = True, user: str = "cirros") -> str:
         """A command over ssh; its output with errors."""
         argv = [*SSH, "-p", str(self.port), "-i", str(self.key), f"{user}@127.0.0.1"]
-        done = subprocess.run([*argv, f"set -eu -o pipefail; PATH=$PATH:/sbin:/usr/sbin; {command}"],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+        script = f"set -eu -o pipefail; PATH=$PATH:/sbin:/usr/sbin; {command}"
+        done = subprocess.run(
+            [*argv, script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        )
         if check and done.returncode:
             raise AssertionError(f"{command}: status {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout + done.stderr

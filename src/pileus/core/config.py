@@ -1,11 +1,12 @@
 """Settings: one TOML file, every value with a default that makes a cloud on one machine."""
 
 import os
+import platform
 import tomllib
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 DEFAULT_FILE = Path("/etc/pileus/pileus.toml")
 
@@ -24,6 +25,13 @@ class External(Struct, frozen=True, kw_only=True):
     gateway: str = "172.24.4.1"
 
 
+class Underlay(Struct, frozen=True, kw_only=True):
+    """The device that carries tunnels between nodes; the node takes it into its own namespace while it is up."""
+
+    device: str
+    cidr: str  # this node's tunnel endpoint with its prefix: "192.0.2.1/24"
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that an operator may choose."""
 
@@ -34,15 +42,25 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     database: str = ""  # "": SQLite in the state folder
     region: str = "RegionOne"
     zone: str = "nova"
+    name: str = ""  # of this node, unique in the cloud; "": the machine's host name
+    roles: tuple[str, ...] = ("compute", "network", "storage")  # what this node does
+    controller_address: str = ""  # host:port where controllers answer nodes that joined; "": this machine alone
+    agent_address: str = ""  # host:port where this node's agent answers controllers, once it joined
+    underlay: Underlay | None = None  # none: networks do not leave this machine
     namespace: str = "pileus"  # network namespace of this node's bridges, taps and public network
     external: External = External()
     accelerator: str = "auto"  # auto | kvm | tcg
     hypervisor: str = "qemu"  # qemu | fake
     switch: str = "linux"  # linux | fake
     block: str = "file"  # file | fake
-    pools: dict[str, Pool] = {"file": Pool(backend="file"), "second": Pool(backend="second")}
+    pools: dict[str, Pool] = field(
+        default_factory=lambda: {"file": Pool(backend="file"), "second": Pool(backend="second")}
+    )
+    image_size_cap: int = 1 << 40  # bytes that an image may have
+    image_virtual_cap: int = 1 << 41  # bytes that the disk inside of an image may have
     service_uid: int = 62001  # API and worker run as this user and group
     guest_uid: int = 62002  # QEMU runs as this user and group
+    image_limit_gib: int = 1024  # the largest disk that an image may unfold to on a node
     workers: int = 8  # threads that step resources
     report_seconds: float = 15.0
     log_level: str = "INFO"
@@ -57,6 +75,16 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.public_url.rstrip("/") or f"http://{self.listen}:{self.port}"
 
     @property
+    def node_name(self) -> str:
+        """The name of this node in the API."""
+        return self.name or platform.node()
+
+    @property
+    def endpoint(self) -> str:
+        """Where tunnels to this node end; "" where there are none."""
+        return self.underlay.cidr.partition("/")[0] if self.underlay else ""
+
+    @property
     def database_url(self) -> str:
         return self.database or f"sqlite://{self.folder}/db/pileus.db"
 
@@ -67,6 +95,14 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def controller_socket(self) -> Path:
         return self.folder / "run" / "controller.sock"
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of host:port or [IPv6]:port; raises ValueError."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{address!r}: expected host:port")
+    return host.strip("[]"), int(port)
 
 
 def load_config(path: Path | None = None) -> Config:

@@ -37,11 +37,15 @@ class ImageCache:
     """Raw files of images in `folder`, one each, visible only when whole.
 
     `uid` is the unprivileged user (and group) that converts; `max_virtual_bytes` the largest disk that
-    an image may unfold to; `tls` presents this node to a controller on another machine.
+    an image may unfold to; `tls` presents this node to controllers on another machine, who give out images
+    below the URL `origin`, whatever file of theirs an image names.
     """
 
-    def __init__(self, folder: Path, uid: int, max_virtual_bytes: int, tls: ssl.SSLContext | None = None) -> None:
-        self.folder, self.uid, self.max_virtual_bytes, self.tls = folder, uid, max_virtual_bytes, tls
+    def __init__(
+        self, folder: Path, uid: int, max_virtual_bytes: int, tls: ssl.SSLContext | None = None, origin: str = ""
+    ) -> None:
+        self.folder, self.uid, self.max_virtual_bytes = folder, uid, max_virtual_bytes
+        self.tls, self.origin = tls, origin
         self._work: Background[int] = Background()
         self._broken: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
@@ -121,7 +125,7 @@ class ImageCache:
         """Copy the bytes, leaving zeros unwritten; raises Broken unless size and hash are as announced."""
         digest, size = hashlib.sha512(), 0
         with target.open("xb") as file:
-            for chunk in self._stream(image.url):
+            for chunk in self._stream(f"{self.origin}/{image.id}" if self.origin else image.url):
                 size += len(chunk)
                 if size > image.size:
                     raise Broken(f"image {image.id} has more than the {image.size} bytes that it should have")

@@ -1,7 +1,11 @@
 """The HTTP server: uvicorn, with the time-outs and limits that keep one slow client from hurting others."""
 
 import asyncio
+import signal
 import socket
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import uvicorn
@@ -62,6 +66,18 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
 
+class NamedProtocol(GuardedProtocol):
+    """GuardedProtocol that tells the application by which certificate a client came."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._certificate = transport.get_extra_info("peercert") or {}
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)["peer_certificate"] = self._certificate
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening TCP socket."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -72,11 +88,36 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def server(app: Any) -> uvicorn.Server:
-    """A server for an ASGI application; run it with `serve` on sockets of the caller's."""
+class Server(uvicorn.Server):
+    """A server that leaves signals to whoever runs it, since several share one process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(servers: Mapping[uvicorn.Server, Sequence[socket.socket]]) -> None:
+    """Run servers, each on its sockets, until SIGTERM or SIGINT ends them all."""
+
+    def stop() -> None:
+        for one in servers:
+            one.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await asyncio.gather(*(one.serve(sockets=list(sockets)) for one, sockets in servers.items()))
+
+
+def server(app: Any, tls: ssl.SSLContext | None = None) -> uvicorn.Server:
+    """A server for an ASGI application; `serve` runs it.
+
+    With `tls`, scope["peer_certificate"] is the client's, decoded as `ssl` does, {} when it showed none.
+    """
     config = uvicorn.Config(
         app,
-        http=cast(Any, GuardedProtocol),
+        http=cast(Any, NamedProtocol if tls else GuardedProtocol),
+        ssl_context_factory=(lambda _config, _default: tls) if tls else None,
         ws="websockets-sansio",
         loop="uvloop",
         lifespan="on",
@@ -88,4 +129,4 @@ def server(app: Any) -> uvicorn.Server:
         timeout_graceful_shutdown=3,
         backlog=BACKLOG,
     )
-    return uvicorn.Server(config)
+    return Server(config)

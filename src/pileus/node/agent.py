@@ -14,7 +14,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,9 @@ import msgspec
 from pileus.compute.drivers import Broken, Hypervisor, Refused
 from pileus.network.drivers import Switch
 from pileus.node.fencing import Fence
-from pileus.node.wire import VERBS, Stale, encode, open_connection
+from pileus.node.relay import join
+from pileus.node.trust import CONTROLLER, names
+from pileus.node.wire import VERBS, Stale, Tls, encode, open_connection
 from pileus.volume.drivers import Block
 
 log = logging.getLogger("pileus.agent")
@@ -59,6 +60,14 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
     server: "AgentServer"
+
+    def setup(self) -> None:
+        """Over TLS, listen to a controller of this cloud only: another node's certificate is no reason to obey."""
+        if isinstance(self.request, ssl.SSLSocket):
+            self.request.do_handshake()
+            if CONTROLLER not in names(self.request.getpeercert()):
+                raise PermissionError(f"{self.client_address[0]} is no controller of this cloud")
+        super().setup()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
         """Requests are not logged one by one; failures are, with their traceback."""
@@ -144,24 +153,6 @@ _STATUS: tuple[tuple[type[Exception], str, int], ...] = (
 )
 
 
-def join(left: socket.socket, right: socket.socket) -> None:
-    """Copy bytes both ways until either side closes."""
-
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                sink.sendall(data)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    left.settimeout(None)
-    back = threading.Thread(target=copy, args=(right, left), daemon=True)
-    back.start()
-    copy(left, right)
-    back.join()
-
-
 class AgentServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """A thread for each connection of a controller; controllers are few."""
 
@@ -179,6 +170,10 @@ class AgentServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         request, address = super().get_request()
         request.settimeout(IDLE_SECONDS)
         return request, address or ("unix", 0)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hangs up or is refused ends its own connection and nothing else."""
+        log.info("a connection from %s ended early", client_address, exc_info=True)
 
 
 def listen_unix(path: Path, gid: int) -> socket.socket:
@@ -198,7 +193,7 @@ def listen_unix(path: Path, gid: int) -> socket.socket:
 class Controllers:
     """The controllers' door for nodes: reports go there, metadata comes from there."""
 
-    def __init__(self, url: str, tls: ssl.SSLContext | None = None):
+    def __init__(self, url: str, tls: Tls | None = None):
         self.url, self.tls = url, tls
 
     def request(
@@ -223,6 +218,7 @@ class Reporter:
         self.agent, self.controllers, self.identity, self.seconds = agent, controllers, dict(identity), seconds
         self.wake = threading.Event()
         self.stopping = False
+        self.heard = False  # whether a controller has taken a report since this agent started
 
     def report(self) -> dict[str, Any]:
         """What this node is and has."""
@@ -233,6 +229,7 @@ class Reporter:
             guests.append((guest_id, seen.power if seen else "gone"))
         return {
             **self.identity,
+            "fresh": not self.heard,
             "capabilities": agent.hypervisor.capabilities(),
             "pools": agent.block.pools(),
             "guests": guests,
@@ -246,6 +243,7 @@ class Reporter:
         if status != 200:
             log.warning("the report was refused: %s %s", status, raw[:500])
             return
+        self.heard = True
         orphans = msgspec.json.decode(raw).get("orphans", {})
         switch = self.agent.switch
         removers: dict[str, Callable[[str], bool]] = {

@@ -12,17 +12,19 @@ import msgspec
 
 from pileus.compute.drivers import Capabilities, Guest, GuestSeen, ImageSource
 from pileus.network.drivers import Group, Port, PortSeen, Router, Segment
-from pileus.node.wire import ERRORS, VERBS, NodeError, encode, open_connection
+from pileus.node.relay import join
+from pileus.node.wire import ERRORS, VERBS, NodeError, Tls, encode, open_connection
 from pileus.volume.drivers import Connection, Pool, Snapshot, Volume, VolumeSeen
 
 CALL_SECONDS = 30.0
 CHUNK = 1 << 18
+HEAD_LIMIT = 4096
 
 
 class Wire:
     """Calls to one node; connections are kept for each thread."""
 
-    def __init__(self, url: str, tls: ssl.SSLContext | None = None):
+    def __init__(self, url: str, tls: Tls | None = None):
         self.url, self.tls = url, tls
         self._local = threading.local()
 
@@ -76,16 +78,30 @@ class Wire:
             connection.close()
 
     def console(self, guest_id: str, kind: str) -> socket.socket:
-        """A raw stream to a guest's screen or serial line."""
+        """A raw stream to a guest's screen or serial line; raises LookupError when there is none."""
         connection = open_connection(self.url, CALL_SECONDS, self.tls)
-        connection.request(
-            "GET", f"/v1/console/{quote(guest_id)}/{kind}", headers={"upgrade": "raw", "connection": "upgrade"}
-        )
-        answer = connection.getresponse()
-        if answer.status != 101:
-            raise LookupError(answer.read(500).decode(errors="replace"))
-        assert connection.sock is not None
-        return cast(socket.socket, connection.sock)
+        connection.connect()
+        stream = cast(socket.socket, connection.sock)
+        path = f"/v1/console/{quote(guest_id)}/{kind}"
+        stream.sendall(f"GET {path} HTTP/1.1\r\nhost: node\r\nconnection: upgrade\r\nupgrade: raw\r\n\r\n".encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            byte = stream.recv(1)  # one at a time: what follows the head is the guest's and must not be swallowed
+            if not byte or len(head) > HEAD_LIMIT:
+                raise ConnectionError(f"node {self.url} did not answer")
+            head += byte
+        if not head.startswith(b"HTTP/1.1 101 "):
+            raise LookupError(f"guest {guest_id} has no {kind} console")
+        return plain(stream)
+
+
+def plain(stream: socket.socket) -> socket.socket:
+    """The stream as a socket that an event loop may read: one under TLS is joined to a pair of ours."""
+    if not isinstance(stream, ssl.SSLSocket):
+        return stream
+    ours, theirs = socket.socketpair()
+    threading.Thread(target=join, args=(stream, ours), name="console", daemon=True).start()
+    return theirs
 
 
 class Remote:

@@ -10,7 +10,7 @@ import inspect
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -89,11 +89,31 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-def open_connection(url: str, timeout: float, tls: ssl.SSLContext | None = None) -> http.client.HTTPConnection:
+class Tls(NamedTuple):
+    """How we prove ourselves to another machine, and the name that its certificate must bear ("": the URL's host)."""
+
+    context: ssl.SSLContext
+    peer: str = ""
+
+
+class NamedConnection(http.client.HTTPConnection):
+    """HTTP over TLS to somebody whom we know by another name than the address."""
+
+    def __init__(self, host: str, port: int, timeout: float, tls: Tls):
+        super().__init__(host, port, timeout=timeout)
+        self.tls = tls
+
+    def connect(self) -> None:
+        """Connect and shake hands; raises ssl.SSLError (an OSError) when the other end is somebody else."""
+        super().connect()
+        self.sock = self.tls.context.wrap_socket(self.sock, server_hostname=self.tls.peer or self.host)
+
+
+def open_connection(url: str, timeout: float, tls: Tls | None = None) -> http.client.HTTPConnection:
     """A connection to unix:///path or https://host:port."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return UnixConnection(unquote(parts.path), timeout)
     if parts.scheme == "https" and tls is not None:
-        return http.client.HTTPSConnection(parts.hostname or "", parts.port or 443, timeout=timeout, context=tls)
+        return NamedConnection(parts.hostname or "", parts.port or 443, timeout, tls)
     raise ValueError(f"{url}: expected unix:///… or https://… with a certificate")

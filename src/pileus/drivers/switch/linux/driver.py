@@ -6,6 +6,7 @@ networks.  Each router and each network's DHCP has a namespace beside it, named 
 corrects what differs, after a kill, a restart of the agent, or a reboot of the machine.
 """
 
+import os
 import shutil
 import socket
 import threading
@@ -104,6 +105,7 @@ class LinuxSwitch:
             shutil.rmtree(self._run_dir, ignore_errors=True)
             if namespaces.exists(self._netns):
                 self._inside(_remove_all_links)
+                self._return_underlay()
             for name in (*namespaces.listed(f"{self._netns}-r-"), *namespaces.listed(f"{self._netns}-d-")):
                 namespaces.remove(name)
             namespaces.remove(self._netns)
@@ -114,6 +116,12 @@ class LinuxSwitch:
             self._groups = Shelf(self._state_dir / "groups", Group)
             self._routers = Shelf(self._state_dir / "routers", Router)
             shutil.rmtree(self._state_dir, ignore_errors=True)
+
+    def _return_underlay(self) -> None:
+        """Give the tunnels' device back to the agent's namespace: a virtual one would die with the node's."""
+        if self._underlay and self._inside(lambda: self._has(self._underlay)):
+            line = f"link set {names.check_device(self._underlay.device)} netns {os.getpid()}"
+            self._inside(lambda: namespaces.ip([line]))
 
     # --- segments -------------------------------------------------------------------------------------
 

@@ -1,0 +1,214 @@
+"""A controller: the API of every service, the workers, the door for nodes; wiring only."""
+
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pileus.compute import facade as compute
+from pileus.core.config import Config
+from pileus.core.nodes import NODES
+from pileus.core.op import Service
+from pileus.core.policy import Enforcer
+from pileus.core.reconcile import Kind, Lease, Worker
+from pileus.db.connect import Database, connect
+from pileus.drivers.blob.file import FileBlob
+from pileus.http.app import App
+from pileus.http.transactions import transactions
+from pileus.identity import facade as identity
+from pileus.image import facade as image
+from pileus.image.drivers import Blob
+from pileus.network import facade as network
+from pileus.node import trust
+from pileus.node.client import BlockClient, HypervisorClient, SwitchClient, Wire
+from pileus.node.wire import Tls
+from pileus.placement import facade as placement
+from pileus.roles import authority
+from pileus.volume import facade as volume
+
+log = logging.getLogger("pileus.controller")
+
+
+def services() -> list[Service]:
+    """Every API that this program speaks."""
+    return [m.SERVICE for m in (identity, placement, image, network, volume, compute)]
+
+
+class Connect:
+    """Nodes and stores as worlds reach them: one driver client for each node and lease."""
+
+    def __init__(self, db: Database, blob: Blob, tls: ssl.SSLContext | None = None):
+        self.db, self.blob, self.tls = db, blob, tls
+        self._wires: dict[str, Wire] = {}
+        self._transfers: dict[str, Any] = {}
+
+    def wire(self, node_id: str) -> Wire:
+        """The wire to a node, which must prove to be that node; raises ConnectionError for one that is not known."""
+        node = self.db.read(lambda tx: NODES.get(tx, id=node_id))
+        if node is None:
+            raise ConnectionError(f"node {node_id} is not known")
+        found = self._wires.get(node_id)
+        if found is None or found.url != node.url:
+            tls = Tls(self.tls, trust.node_name(node_id)) if self.tls else None
+            found = self._wires[node_id] = Wire(node.url, tls)
+        return found
+
+    def hypervisor(self, node_id: str, lease: Lease | None = None) -> HypervisorClient:
+        return HypervisorClient(self.wire(node_id), fence(lease))
+
+    def switch(self, node_id: str, lease: Lease | None = None) -> SwitchClient:
+        return SwitchClient(self.wire(node_id), fence(lease))
+
+    def block(self, node_id: str, lease: Lease | None = None) -> BlockClient:
+        return BlockClient(self.wire(node_id), fence(lease))
+
+    def copy_chunks(self, node_id: str, copy_id: str) -> Iterator[bytes]:
+        """The bytes of a finished disk copy on a node."""
+        return self.wire(node_id).chunks(f"/v1/copies/{quote(copy_id)}")
+
+    def volume_chunks(self, node_id: str, pool: str, volume_id: str) -> Iterator[bytes]:
+        """The bytes of a volume on a node."""
+        return self.wire(node_id).chunks(f"/v1/volumes/{quote(pool)}/{quote(volume_id)}")
+
+    def start(self, key: str, work: Callable[[], None]) -> None:
+        """Run a long transfer in the background, unless it runs already."""
+        if self._transfers.get(key) == "running":
+            return
+        self._transfers[key] = "running"
+
+        def run() -> None:
+            try:
+                work()
+                self._transfers[key] = "done"
+            except Exception as error:
+                log.warning("transfer %s failed: %s", key, error)
+                self._transfers[key] = error
+
+        threading.Thread(target=run, name=f"transfer-{key[:16]}", daemon=True).start()
+
+    def state(self, key: str) -> Any:
+        """None (never started here), "running", "done", or what it raised; an end is told once."""
+        found = self._transfers.get(key)
+        if found is not None and found != "running":
+            del self._transfers[key]
+        return found
+
+
+def fence(lease: Lease | None) -> tuple[str, int] | None:
+    """A lease as nodes compare it."""
+    return None if lease is None else (f"{lease.kind}/{lease.id}", lease.epoch)
+
+
+def kinds(db: Database, hub: Connect) -> dict[str, Kind[Any]]:
+    """Everything that lives, by kind."""
+    found = [kind for m in (image, network, volume, compute) for kind in m.kinds(db, hub)]
+    return {kind.name: kind for kind in found}
+
+
+def open_blob(config: Config) -> FileBlob:
+    """The store of images on this machine."""
+    return FileBlob(config.folder / "images")
+
+
+def open_hub(config: Config, db: Database) -> Connect:
+    """Nodes and stores, with this controller's certificate where nodes may be elsewhere."""
+    keys = config.folder / "keys"
+    tls = trust.calling(trust.identity(authority.folder_of(keys))) if config.controller_address else None
+    return Connect(db, open_blob(config), tls)
+
+
+def build_api(config: Config, db: Database) -> App:
+    """The API as an ASGI application."""
+    from pileus.roles.pages import Pages
+
+    return App(
+        services(),
+        transactions(db),
+        identity.Authenticator(config.folder / "keys"),
+        Enforcer(),
+        public_url=config.url,
+        settings=Settings(config, open_blob(config)),
+        pages=Pages(config, db, open_hub(config, db)),
+    )
+
+
+class Settings:
+    """What handlers may know of the configuration."""
+
+    def __init__(self, config: Config, blob: Blob):
+        self.config, self.blob = config, blob
+        self.keys_folder = config.folder / "keys"
+        self.region, self.zone, self.public_url = config.region, config.zone, config.url
+
+
+def run_worker(config: Config) -> None:
+    """The worker process."""
+    db = connect(config.database_url)
+    Worker(db, kinds(db, open_hub(config, db)), threads=config.workers).run()
+
+
+def run_api(config: Config, sockets: list[Any], door: Any, far_door: Any = None) -> None:
+    """The API process: serves clients on `sockets`, this machine's agent on `door`, other nodes on `far_door`."""
+    import uvloop
+
+    from pileus.http.server import serve, server
+    from pileus.roles.node_door import NodeDoor
+
+    db, keys = connect(config.database_url), config.folder / "keys"
+    node_door = NodeDoor(db, open_blob(config), keys)
+    servers = {server(build_api(config, db)): sockets, server(node_door): [door]}
+    if far_door is not None:
+        tls = trust.answering(trust.identity(authority.folder_of(keys)), strangers=True)
+        servers[server(node_door, tls)] = [far_door]
+    uvloop.run(serve(servers))
+
+
+def is_ready(config: Config) -> bool:
+    """Whether the APIs answer now."""
+    from http.client import HTTPConnection, HTTPException
+
+    connection = HTTPConnection(config.listen, config.port, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def prepare(config: Config, admin_password: str, folder_owner: int) -> list[str]:
+    """Make the state folders, the schema and the bootstrap; the migrations that were applied."""
+    from pileus.db.migrate import migrate
+
+    for name, mode in (("db", 0o750), ("keys", 0o700), ("images", 0o755), ("logs", 0o755), ("run", 0o755)):
+        folder = config.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(mode)
+    if config.controller_address:
+        authority.ensure_authority(config.folder / "keys", config.controller_address)
+    db = connect(config.database_url)
+    applied = migrate(db)
+    db.transact(
+        lambda tx: identity.bootstrap(
+            tx, admin_password=admin_password, public_url=config.url, region=config.region, now=time.time()
+        )
+    )
+    db.close()
+    own(config.folder, folder_owner)
+    return applied
+
+
+def own(folder: Path, uid: int) -> None:
+    """Give what the service user writes to the service user (when root starts the cloud)."""
+    import os
+
+    if os.geteuid() != 0:
+        return
+    for name in ("db", "keys", "images", "logs", "run"):
+        for path in [folder / name, *(folder / name).rglob("*")]:
+            os.chown(path, uid, uid, follow_symlinks=False)

@@ -1,0 +1,153 @@
+"""Records against reality: every difference is one line, and there should be none.
+
+Four looks: the records among themselves, each node's own word (over its wire), the kernel of this
+machine, and the queue of work.  While the cloud works there is always something under way, so a
+difference counts only when it is still there at every look within LOOKS × PAUSE seconds.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from pileus.compute import facade as compute
+from pileus.core.config import Config
+from pileus.core.nodes import NODES, Node
+from pileus.db.connect import Database, Tx, connect
+from pileus.image import facade as image
+from pileus.network import facade as network
+from pileus.placement import facade as placement
+from pileus.roles import joining, node, traces
+from pileus.roles.controller import Connect, kinds, open_hub
+from pileus.roles.supervisor import processes
+from pileus.volume import facade as volume
+
+LOOKS, PAUSE = 4, 1.0
+STUCK_SECONDS = 90.0  # overdue for so long, work is not being done: a lease lasts 60
+ROLES = ("supervisor", "agent", "api", "worker")
+
+
+def differences(config: Config) -> list[str]:
+    """Every difference that lasts, sorted; an empty list when all is well."""
+    if not processes(config.folder / "run"):
+        return sorted(_leftovers(config))
+    if joining.membership(config):
+        return []  # its controllers compare it
+    db = connect(config.database_url)
+    try:
+        hub = open_hub(config, db)
+        lasting = set(_look(config, db, hub))
+        for _ in range(LOOKS - 1):
+            if not lasting:
+                break
+            time.sleep(PAUSE)
+            lasting &= set(_look(config, db, hub))
+        return sorted(lasting)
+    finally:
+        db.close()
+
+
+def _look(config: Config, db: Database, hub: Connect) -> Iterator[str]:
+    yield from _roles(config)
+    yield from db.read(_records)
+    yield from _blobs(db, hub)
+    yield from _work(db, hub)
+    own = node.node_id(config)
+    for one in db.read(NODES.all):
+        yield from _node(db, hub, one)
+        if one.id == own and config.switch == "linux":
+            yield from _machine(config, db, one)
+
+
+def _roles(config: Config) -> Iterator[str]:
+    running = processes(config.folder / "run")
+    wanted = [role for role in ROLES if role != "agent" or config.roles]
+    yield from (f"process: {role} does not run" for role in wanted if role not in running)
+
+
+def _records(tx: Tx) -> list[str]:
+    """What records say of each other."""
+    return [
+        f"records: {line}"
+        for service in (placement, image, network, volume, compute)
+        for line in service.inconsistencies(tx)
+    ]
+
+
+def _blobs(db: Database, hub: Connect) -> Iterator[str]:
+    wanted = db.read(image.expected_blobs)
+    there = set(hub.blob.list())
+    yield from (f"image store: {name} belongs to no image" for name in there - wanted)
+    yield from (f"image store: {name} is missing" for name in wanted - there)
+
+
+def _work(db: Database, hub: Connect) -> list[str]:
+    """The queue: work for nothing, and work that nobody does."""
+    known, now = kinds(db, hub), time.time()
+
+    def compare(tx: Tx) -> Iterator[str]:
+        for kind, resource_id, due, why in tx.all("select kind, id, due, why from work"):
+            found = known.get(kind)
+            if found is None:
+                yield f"work: nobody knows the kind {kind} of {resource_id}"
+            elif found.load(tx, resource_id) is None:
+                yield f"work: {kind} {resource_id} does not exist"
+            elif due is not None and now - due > STUCK_SECONDS:
+                yield f"work: {kind} {resource_id} has been due for {now - due:.0f} s ({why or 'no reason given'})"
+
+    return db.read(lambda tx: list(compare(tx)))
+
+
+def _node(db: Database, hub: Connect, one: Node) -> Iterator[str]:
+    """What a node says that it has, against what it should have."""
+    try:
+        guests = set(hub.hypervisor(one.id).list_guests())
+        things = hub.switch(one.id).list_things()
+        volumes = set(hub.block(one.id).list_things())
+    except OSError as error:
+        yield f"node {one.name}: {error}"
+        return
+    wanted = db.read(lambda tx: network.expected(tx, one.id))
+    yield from _strange(one, "guest", guests, db.read(lambda tx: compute.expected_guests(tx, one.id)))
+    yield from _strange(one, "volume or snapshot", volumes, db.read(lambda tx: volume.expected(tx, one.id)))
+    for kind, ids in things.items():
+        yield from _strange(one, kind, ids, wanted.get(kind, set()))
+
+
+def _strange(one: Node, kind: str, there: Iterable[str], wanted: set[str]) -> Iterator[str]:
+    yield from (f"node {one.name}: {kind} {thing} is nobody's" for thing in set(there) - wanted)
+
+
+def _machine(config: Config, db: Database, one: Node) -> Iterator[str]:
+    """What the kernel of this machine has, against what this node should have."""
+    there = traces.read(config)
+    wanted = db.read(lambda tx: network.expected(tx, one.id))
+    owners = wanted["segment"] | wanted["router"]
+    owners |= db.read(lambda tx: compute.expected_guests(tx, one.id) | volume.expected(tx, one.id))
+    yield from (f"namespace of router {i} is nobody's" for i in there.routers - wanted["router"])
+    yield from (f"namespace of network {i} is nobody's" for i in there.served - wanted["segment"])
+    yield from _devices(db, there.devices, wanted)
+    words = {kind: {i.replace("-", "_") for i in wanted[kind]} for kind in ("port", "group")}
+    yield from (f"nftables: rules of port {word} are nobody's" for word in there.port_rules - words["port"])
+    yield from (f"nftables: set of security group {word} is nobody's" for word in there.group_rules - words["group"])
+    for pid, program, thing in there.processes:
+        if thing not in owners:
+            yield f"process {pid}: {program} serves {traces.PROGRAMS[program]} {thing}, which is nobody's"
+
+
+def _devices(db: Database, there: Iterable[str], wanted: dict[str, set[str]]) -> Iterator[str]:
+    allowed = traces.tap_names(wanted["port"]) | traces.segment_names(wanted["segment"])
+    ours = {name for name in there if name.startswith(("tap", "br", "vx", "dh"))}
+    yield from (f"device {name} is nobody's" for name in ours - allowed)
+    for port in db.read(lambda tx: [network.get_port(tx, port_id) for port_id in wanted["port"]]):
+        if port is not None and port.up and port.device not in ours:
+            yield f"port {port.id} should be up, but its device {port.device} is not there"
+
+
+def _leftovers(config: Config) -> Iterator[str]:
+    """What is left on the machine of a cloud that is down: nothing should be."""
+    if config.switch != "linux":
+        return
+    there = traces.read(config)
+    yield from (f"namespace of router {i} is left" for i in there.routers)
+    yield from (f"namespace of network {i} is left" for i in there.served)
+    yield from (f"device {name} is left" for name in there.devices if name != "lo")
+    yield from (f"process {pid}: {program} is left" for pid, program, _ in there.processes)
