@@ -120,10 +120,17 @@ class Call:
             parts.append(chunk)
         return b"".join(parts)
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client has closed its connection (uvicorn swallows what is sent to it then)."""
+        return bool(getattr(getattr(self.send, "__self__", None), "disconnected", False))
+
     async def stream(self, status: int, headers: Mapping[str, str], parts: AsyncIterator[bytes]) -> None:
         """Answer with bytes as they come; the length must stand in the headers if it is known."""
         await self._start(status, headers)
         async for part in parts:
+            if self.gone:
+                raise Disconnected
             await self.send({"type": "http.response.body", "body": part, "more_body": True})
         await self.send({"type": "http.response.body", "body": b""})
 

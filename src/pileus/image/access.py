@@ -10,7 +10,7 @@ SHARED_WITH = "exists (select 1 from image_members m where m.image_id = images.i
 
 def sees_all(ctx: Context) -> bool:
     """Administrators see every image."""
-    return "admin" in ctx.caller.roles
+    return ctx.allows("context_is_admin")
 
 
 def is_visible(tx: Tx, image: Image, project_id: str | None) -> bool:
@@ -20,7 +20,7 @@ def is_visible(tx: Tx, image: Image, project_id: str | None) -> bool:
     return image.visibility == "shared" and MEMBERS.count(tx, image_id=image.id, member_id=project_id or "") > 0
 
 
-def load_image(ctx: Context, image_id: str) -> Image:
+def load_image(ctx: Context, image_id: str, **_path: str) -> Image:
     """An image that the caller may see; raises NotFound."""
     image = IMAGES.get(ctx.tx, id=image_id.lower(), deleting=False)
     if image is None or not (sees_all(ctx) or is_visible(ctx.tx, image, ctx.caller.project_id)):

@@ -11,6 +11,7 @@ from pileus.core.events import record_request
 from pileus.core.ids import new_id
 from pileus.core.reconcile import Kind, poke
 from pileus.db.connect import Database, Tx
+from pileus.image import member, schemas, transfer, versions  # noqa: F401 (their operations register)
 from pileus.image.access import load_image
 from pileus.image.drivers import ImageSource
 from pileus.image.inspection import AS_THEY_ARE, BARE
@@ -48,7 +49,7 @@ class ImageView(Struct, frozen=True, kw_only=True):
 def _view(image: Image) -> ImageView:
     return ImageView(
         id=image.id, name=image.name or "", status=image.status, visibility=image.visibility, owner=image.project_id,
-        size=image.size or 0, virtual_size=image.virtual_size or 0, min_disk=image.min_disk, min_ram=image.min_ram,
+        size=image.size, virtual_size=image.virtual_size, min_disk=image.min_disk, min_ram=image.min_ram,
         disk_format=image.disk_format or "", container_format=image.container_format or "", protected=image.protected,
         properties=dict(image.properties), tags=tuple(image.tags), created_at=image.created_at,
         fault=image.fault or "",
@@ -82,7 +83,7 @@ def source(tx: Tx, image_id: str) -> ImageSource:
             "made from raw, iso and qcow2 in bare: convert it with `qemu-img convert -O qcow2`."
         )
     return ImageSource(
-        id=image.id, format="raw" if plain else "qcow2", size=image.size or 0, sha512=image.hash_value or "",
+        id=image.id, format="raw" if plain else "qcow2", size=image.size, sha512=image.hash_value or "",
         url=image.url,
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ class Ingest:
     def accept(self) -> Stored:
         """`finish`, and remove again what must not become an image; raises Broken."""
         stored = self.finish()
-        why = stored.flaw or refusal(stored.found, self.disk_format, self.container_format)
+        why = refusal(stored.found, self.disk_format, self.container_format) or stored.flaw
         if why:
             self.abort()
             raise Broken(why)

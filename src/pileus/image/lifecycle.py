@@ -67,7 +67,7 @@ def _delete(image: Image, world: World) -> Outcome:
 def _adopt(image: Image, staged: Stored) -> Outcome:
     """End an import: staged bytes become the image's own, if they are what it says."""
     image.staged = None
-    why = staged.flaw or refusal(staged.found, image.disk_format, image.container_format)
+    why = refusal(staged.found, image.disk_format, image.container_format) or staged.flaw
     if why:
         image.status, image.fault = "queued", why
         image.leftovers = [*image.leftovers, staged.name]

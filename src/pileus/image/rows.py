@@ -73,8 +73,8 @@ class Image(Struct, kw_only=True):
     staged: Stored | None = None
     leftovers: list[str]  # blob names that the step must remove
     fault: str | None = None
-    size: int | None = None
-    virtual_size: int | None = None
+    size: int = 0  # bytes as stored; 0 before there are any
+    virtual_size: int = 0  # bytes of the disk inside
     checksum: str | None = None
     hash_value: str | None = None
     location: str = ""  # blob name of the bytes

@@ -26,6 +26,7 @@ SEEN = f"role:admin or (role:reader and ({_SEEN}))"
 USED = f"role:admin or (role:member and ({_SEEN}))"
 READER = "role:admin or (role:reader and project_id:%(project_id)s)"
 
+IMAGE.rule("context_is_admin", ADMIN)
 IMAGE.rule("publicize_image", ADMIN)
 IMAGE.rule("communitize_image", OWNER)
 IMAGE.rule("download_image", USED)
