@@ -119,7 +119,7 @@ class Operation:
     ) -> tuple[int, Any, Reply]:
         """Check, run, render: (status, body to encode or None, reply); `extra` is what slow work found."""
         target = self.check(ctx, body, path)
-        given = {"ctx": ctx, "body": self._inner(body), "query": query, **path, **(extra or {})}
+        given = {"ctx": ctx, "body": self._inner(body), "whole": body, "query": query, **path, **(extra or {})}
         arguments = {name: given.get(name, target) for name in self.wants}
         result = self.run(**arguments)
         reply = result if isinstance(result, Reply) else Reply(result)

@@ -31,6 +31,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = {}
     keys: tuple[tuple[str, str, str], ...] = ()  # (name, type, public key)
     user_data: bytes = b""
+    files: tuple[tuple[str, bytes], ...] = ()  # (path in the guest, content): personality, on config drives only
     admin_password: str = ""
     network_data: Mapping[str, Any] = {}
     devices: tuple[Mapping[str, Any], ...] = ()  # tagged devices, as device metadata shows them
@@ -64,12 +65,23 @@ def config_drive(instance: Instance) -> dict[str, bytes]:
     """The files of the config drive: both trees, at the versions that guests look for."""
     kept = ("openstack/latest/", "openstack/2012-08-10/", "openstack/2020-10-14/", "openstack/2018-08-27/")
     files = {path: data for path, data in tree(instance).items() if path.startswith(kept)}
+    if instance.files:
+        files |= _personality(instance, files)
     files["ec2/latest/meta-data.json"] = _dump(_ec2_metadata(instance))
     files["ec2/2009-04-04/meta-data.json"] = files["ec2/latest/meta-data.json"]
     if instance.user_data:
         files["ec2/latest/user-data"] = instance.user_data
         files["ec2/2009-04-04/user-data"] = instance.user_data
     return files
+
+
+def _personality(instance: Instance, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The given files, and every meta_data.json with the list of them."""
+    listed = [{"path": path, "content_path": f"/content/{n:04}"} for n, (path, _) in enumerate(instance.files)]
+    found = {f"openstack/content/{n:04}": content for n, (_, content) in enumerate(instance.files)}
+    for path in [path for path in files if path.endswith("/meta_data.json")]:
+        found[path] = _dump({**json.loads(files[path]), "files": listed})
+    return found
 
 
 def _dump(value: Any) -> bytes:

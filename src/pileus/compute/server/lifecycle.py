@@ -1,0 +1,436 @@
+"""The life of a server on one page: what it needs, in which order, and how each is given back.
+
+`step` does the one next thing that is missing, decided from wish and status alone.  Building and every
+change walk STAGES downwards, leaving a node walks them upwards, so changes of mind need no branch of
+their own.  Whatever is chosen (a node, a new generation of disks) is saved before anything is built on it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec import Struct
+
+from pileus.compute.drivers import Broken, GuestSeen, Power, Refused
+from pileus.compute.server.rows import Fault, Seen
+from pileus.compute.server.states import failed, wanted_power
+from pileus.compute.server.whole import Whole
+from pileus.core.reconcile import AGAIN, GONE, REST, Outcome, Wait
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """A node that was claimed."""
+
+    node_id: str
+    name: str
+    zone: str
+
+
+class NoValidHost(Exception):
+    """The server fits nowhere; the text says for each node what was missing."""
+
+
+class World(Protocol):
+    """Facades and drivers under one lease.  Every call may be repeated; a text is what is waited for."""
+
+    def now(self) -> float: ...
+
+    def place(self, whole: Whole) -> Place:
+        """Claim a node, or find the claim that stands; raises NoValidHost."""
+
+    def unplace(self, whole: Whole) -> None:
+        """Give back every claim of the server and of its migration."""
+
+    def bind_ports(self, whole: Whole) -> str: ...
+
+    def unbind_ports(self, whole: Whole) -> None: ...
+
+    def give_up_ports(self, whole: Whole) -> None:
+        """Ports made for the server are deleted, others are free again."""
+
+    def connect_volumes(self, whole: Whole) -> str:
+        """Reserve and export; raises Broken for a volume without which the server cannot boot."""
+
+    def disconnect_volumes(self, whole: Whole) -> None: ...
+
+    def give_up_volumes(self, whole: Whole) -> str: ...
+
+    def images_ready(self, whole: Whole) -> str:
+        """Whatever image the next disks are made from is on the node; raises Broken."""
+
+    def observe(self, whole: Whole) -> GuestSeen | None: ...
+
+    def ensure(self, whole: Whole, power: Power) -> GuestSeen | None:
+        """The whole guest; raises Refused or Broken."""
+
+    def remove_guest(self, whole: Whole) -> bool: ...
+
+    def settle(self, whole: Whole, seen: GuestSeen | None) -> None:
+        """Tell owners what the guest has now, and let go of what it no longer has."""
+
+    def claim_new_size(self, whole: Whole) -> None:
+        """Move the claim to the migration and claim the new size on the same node; raises NoValidHost."""
+
+    def restore_claim(self, whole: Whole) -> None: ...
+
+    def drop_old_claim(self, whole: Whole) -> None: ...
+
+    def reimage_root(self, whole: Whole) -> str:
+        """Disconnect the root volume and ask for the image's bytes in it; may be asked for twice."""
+
+    def cancel_snapshots(self, whole: Whole) -> str: ...
+
+    def shelve_image_state(self, whole: Whole) -> str:
+        """ "active", "" while it is being made, "gone" when that failed."""
+
+    def drop_shelve_image(self, whole: Whole) -> None: ...
+
+
+Act = Callable[[Whole, World], Outcome | None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One thing that a server needs: how it is had and how it is given back; None: done."""
+
+    task: str  # shown as task_state while a server is built
+    up: Act
+    down: Act
+
+
+# --- having -----------------------------------------------------------------------------------------
+
+
+def placed(whole: Whole, world: World) -> Outcome | None:
+    """A node is claimed."""
+    server = whole.server
+    if server.node_id is not None:
+        return None
+    place = world.place(whole)
+    server.node_id, server.node_name, server.node_zone = place.node_id, place.name, place.zone
+    whole.tell("step", f"scheduled to {place.name}")
+    return AGAIN
+
+
+def bound(whole: Whole, world: World) -> Outcome | None:
+    """Every port is ready on the node."""
+    why = world.bind_ports(whole)
+    return Wait(2.0, why, patience=300.0) if why else None
+
+
+def connected(whole: Whole, world: World) -> Outcome | None:
+    """Every volume can be opened on the node."""
+    why = world.connect_volumes(whole)
+    return Wait(2.0, why, patience=3600.0) if why else None
+
+
+def reshaped(whole: Whole, world: World) -> Outcome | None:
+    """Disks and size are those of the wish; they change only while the guest is off."""
+    change = next_change(whole)
+    if change is None:
+        return None
+    if whole.server.seen.power not in ("", "off"):
+        seen = world.ensure(whole, "off")
+        if seen is None or seen.power not in ("off", "crashed"):
+            return Wait(0.5, "the guest is shutting down")
+        look(whole, seen)
+    return change(whole, world) or AGAIN
+
+
+def running(whole: Whole, world: World) -> Outcome | None:
+    """The guest is what it should be, in every respect."""
+    why = world.images_ready(whole)
+    if why:
+        return Wait(0.5, why, patience=3600.0)
+    if ended_by_itself(whole, world):
+        whole.server.halted = whole.server.starts
+        whole.tell("step", "the guest shut itself down")
+    power = wanted_power(whole.server)
+    seen = world.ensure(whole, power)
+    if seen is None:
+        return Wait(0.3, "the node is at work")
+    look(whole, seen)
+    if (seen.power, seen.resets, seen.reboots) != (power, whole.server.resets, whole.server.reboots):
+        return Wait(0.5, f"the guest is {seen.power}, {power} is wanted")
+    world.settle(whole, seen)
+    arrived(whole, world)
+    return None
+
+
+# --- giving back ------------------------------------------------------------------------------------
+
+
+def unplaced(whole: Whole, world: World) -> Outcome | None:
+    """No claim stands."""
+    world.unplace(whole)
+    return None
+
+
+def unbound(whole: Whole, world: World) -> Outcome | None:
+    """No port is on the node; of a deleted server none is left."""
+    if whole.server.deleted:
+        world.give_up_ports(whole)
+    elif whole.server.node_id is not None:
+        world.unbind_ports(whole)
+    return None
+
+
+def disconnected(whole: Whole, world: World) -> Outcome | None:
+    """No volume is open on the node; a deleted server has none."""
+    if whole.server.deleted:
+        why = world.give_up_volumes(whole)
+        return Wait(2.0, why) if why else None
+    world.disconnect_volumes(whole)
+    return None
+
+
+def unchanged(whole: Whole, world: World) -> Outcome | None:
+    """Images being made of a server that is deleted are given up; nothing else of a change needs undoing."""
+    why = world.cancel_snapshots(whole) if whole.server.deleted else ""
+    return Wait(1.0, why) if why else None
+
+
+def removed(whole: Whole, world: World) -> Outcome | None:
+    """The node has no trace of the guest."""
+    server = whole.server
+    if server.node_id is not None and not world.remove_guest(whole):
+        return Wait(0.3, "the guest is being removed")
+    server.seen = Seen()
+    return None
+
+
+STAGES = (
+    Stage("scheduling", placed, unplaced),
+    Stage("networking", bound, unbound),
+    Stage("block_device_mapping", connected, disconnected),
+    Stage("spawning", reshaped, unchanged),
+    Stage("spawning", running, removed),
+)
+
+
+# --- changes that need the guest off ----------------------------------------------------------------
+
+
+def next_change(whole: Whole) -> Act | None:
+    """What of the wish concerns disks or size and is not begun yet."""
+    server, migration = whole.server, whole.migration
+    if migration is not None and migration.state == "queued":
+        return resize
+    if migration is not None and migration.state == "finished" and migration.wish == "revert":
+        return revert
+    if server.rebuilds != server.rebuilds_seen:
+        return rebuild
+    if (server.rescue is not None) != server.rescued:
+        return turn_rescue
+    return None
+
+
+def new_generation(whole: Whole) -> None:
+    """Local disks with new names; those before stay until the guest no longer has them."""
+    server = whole.server
+    server.generations += 1
+    server.generation = server.generations
+    server.copied_from, server.kept = None, None
+
+
+def rebuild(whole: Whole, world: World) -> Outcome | None:
+    """Root disk anew from the image; a root volume gets the image's bytes."""
+    server = whole.server
+    if server.rebuild_image is not None and (why := world.reimage_root(whole)):
+        return Wait(1.0, why)
+    new_generation(whole)
+    server.root_image, server.rebuilds_seen = server.image_id, server.rebuilds
+    whole.tell("step", f"rebuilding from image {server.rebuild_image or server.image_id}")
+    return None
+
+
+def turn_rescue(whole: Whole, world: World) -> None:
+    """Into rescue with a disk of its own, or out of it."""
+    server = whole.server
+    server.rescued = not server.rescued
+    server.rescues += int(server.rescued)
+
+
+def resize(whole: Whole, world: World) -> None:
+    """The new size on copies of the disks; the old ones stay until it is confirmed."""
+    server, migration = whole.server, whole.migration
+    assert migration is not None
+    try:
+        world.claim_new_size(whole)
+    except NoValidHost as error:
+        migration.state, migration.updated_at = "error", world.now()
+        whole.tell("refused", str(error))
+        return
+    migration.old_generation = server.generation
+    new_generation(whole)
+    server.copied_from = server.kept = migration.old_generation
+    whole.size(migration.new_flavor)
+    migration.source_node = migration.dest_node = server.node_id
+    migration.source_name = migration.dest_name = server.node_name
+    migration.state, migration.updated_at = "migrating", world.now()
+    whole.tell("step", f"resizing to {migration.new_flavor.name} on {server.node_name}")
+
+
+def revert(whole: Whole, world: World) -> None:
+    """Back to the old size, disks and claim."""
+    server, migration = whole.server, whole.migration
+    assert migration is not None
+    world.restore_claim(whole)
+    server.generation, server.built = migration.old_generation, migration.old_generation
+    server.copied_from, server.kept = None, None
+    whole.size(migration.old_flavor)
+    migration.state, migration.updated_at = "reverting", world.now()
+
+
+# --- what was seen ----------------------------------------------------------------------------------
+
+
+def look(whole: Whole, seen: GuestSeen) -> None:
+    """Remember how the guest is."""
+    server = whole.server
+    server.seen = Seen(power=seen.power, resets=seen.resets, reboots=seen.reboots, started_at=seen.started_at)
+    if seen.power == "on":
+        server.starts_seen = server.starts
+
+
+def ended_by_itself(whole: Whole, world: World) -> bool:
+    """Whether the guest shut down from inside since it was last seen to run; a lost node is no such end."""
+    server = whole.server
+    if server.seen.power not in ("on", "paused") or wanted_power(server) != "on":
+        return False
+    if (server.starts, server.resets, server.reboots) != (server.starts_seen, server.seen.resets, server.seen.reboots):
+        return False
+    seen = world.observe(whole)
+    return seen is not None and seen.power == "off" and seen.ended == "guest"
+
+
+def arrived(whole: Whole, world: World) -> None:
+    """All that was wanted is there."""
+    server, migration = whole.server, whole.migration
+    server.built = server.generation
+    server.copied_from = None
+    if server.launched_at is None:
+        server.launched_at = world.now()
+    server.refused, server.fault = [], None
+    if migration is not None:
+        if migration.state == "finished" and migration.wish == "confirm":
+            world.drop_old_claim(whole)
+            server.kept = None
+        ends = {"migrating": "finished", "reverting": "reverted"}
+        if migration.state == "finished" and migration.wish == "confirm":
+            migration.state = "confirmed"
+        migration.state = ends.get(migration.state, migration.state)  # type: ignore[assignment]
+        migration.updated_at = world.now()
+    if server.shelved_seen and not server.shelved:
+        world.drop_shelve_image(whole)
+        server.shelved_seen = ""
+
+
+# --- shelving ---------------------------------------------------------------------------------------
+
+
+def shelve(whole: Whole, world: World) -> Outcome:
+    """Off, an image of the root disk made, then gone from the node."""
+    server = whole.server
+    if not server.shelved_seen:
+        if server.seen.power not in ("", "off"):
+            seen = world.ensure(whole, "off")
+            if seen is None or seen.power not in ("off", "crashed"):
+                return Wait(0.5, "the guest is shutting down")
+            look(whole, seen)
+            return AGAIN
+        state = world.shelve_image_state(whole)
+        if state == "gone":
+            raise Broken("the image of the shelved server could not be made")
+        if not state:
+            return Wait(2.0, "the image of the server is being made", patience=3600.0)
+        server.shelved_seen = "shelved"
+        return AGAIN
+    if server.shelved == server.shelved_seen:
+        world.settle(whole, None)
+        return REST
+    return leave(whole, world) or offloaded(whole)
+
+
+def offloaded(whole: Whole) -> Outcome:
+    """Nothing is on any node; the next disks will come from the image."""
+    server = whole.server
+    new_generation(whole)
+    server.root_image = server.shelve_image or server.image_id
+    server.shelved_seen = "offloaded"
+    return AGAIN
+
+
+# --- the step ---------------------------------------------------------------------------------------
+
+
+def leave(whole: Whole, world: World) -> Outcome | None:
+    """Give back all that is tied to the node, last things first."""
+    for stage in reversed(STAGES):
+        if outcome := stage.down(whole, world):
+            return outcome
+    server = whole.server
+    server.node_id = server.node_name = server.node_zone = None
+    server.leaving = False
+    return None
+
+
+def step(whole: Whole, world: World) -> Outcome:
+    """Do the one next thing for this server and say when to look again."""
+    server = whole.server
+    if server.deleted:
+        return leave(whole, world) or GONE
+    if server.leaving:
+        server.task = "scheduling"
+        return leave(whole, world) or AGAIN
+    if failed(server) or server.broken:
+        return REST
+    try:
+        if server.shelved:
+            return shelve(whole, world)
+        for stage in STAGES:
+            server.task = stage.task
+            if outcome := stage.up(whole, world):
+                return outcome
+    except Refused as refusal:
+        return refused(whole, world, str(refusal))
+    except (Broken, NoValidHost) as fault:
+        return fail(whole, world, str(fault))
+    server.task = None
+    return REST if next_change(whole) is None and server.shelved == server.shelved_seen else AGAIN
+
+
+def refused(whole: Whole, world: World, why: str) -> Outcome:
+    """A node said no: remember it and look for another, unless the server already lives there."""
+    server = whole.server
+    if server.launched_at is not None and not server.shelved_seen:
+        return fail(whole, world, why)
+    server.refused = [*server.refused, (server.node_id or "", f"{server.node_name}: {why}")]
+    server.leaving = True
+    whole.tell("refused", f"{server.node_name}: {why}")
+    return AGAIN
+
+
+def fail(whole: Whole, world: World, why: str) -> Outcome:
+    """Nothing more is tried before somebody asks for it; a resize that fails is taken back."""
+    server, migration = whole.server, whole.migration
+    if migration is not None and migration.state == "migrating":
+        revert(whole, world)
+        migration.state = "error"
+        whole.tell("error", why)
+        return AGAIN
+    server.fault = Fault(message=why, at=world.now(), code=500)
+    server.failed_try = server.tries
+    server.task = None
+    whole.tell("error", why)
+    return REST
+
+
+def overdue(whole: Whole, why: str) -> Outcome:
+    """What was waited for did not come in time."""
+    server = whole.server
+    server.fault = Fault(message=f"Timed out: {why}", at=0.0)
+    server.failed_try = server.tries
+    server.task = None
+    whole.tell("error", why)
+    return REST

@@ -1,0 +1,133 @@
+"""Where a server may live: what placement finds, filtered by what only compute knows; the claim itself.
+
+Sources: Compute administrator guide, "Compute schedulers" (filters of the same names), and the reference
+of flavor extra specs (`resources:`, `trait:`) and image properties (`trait:`).
+"""
+
+from collections.abc import Iterable, Mapping
+
+from pileus.compute.server.lifecycle import NoValidHost, Place
+from pileus.compute.server.rows import SERVERS, Server, Size
+from pileus.compute.server.standing import aggregate_mismatch, forced_down, group_of, in_soft_order, zones_of
+from pileus.core.nodes import ALIVE_SECONDS, NODES, Node
+from pileus.db.connect import Tx
+from pileus.placement import facade as placement
+
+
+def resources_of(server: Server, size: Size | None = None) -> dict[str, int]:
+    """What a server takes from a node, or would take with another size.
+
+    Extra specs `resources:CLASS` replace what follows from the flavor.
+    """
+    size = size or server.flavor
+    root = size.disk_gib if server.image_id is not None else 0
+    disk = root + sum(wish.size_gib for wish in server.local_disks)
+    found = {"VCPU": size.vcpus, "MEMORY_MB": size.ram_mib, "DISK_GB": disk}
+    for key, value in size.extra_specs.items():
+        if key.startswith("resources:") and value.isdigit():
+            found[key.removeprefix("resources:")] = int(value)
+    return {name: amount for name, amount in found.items() if amount}
+
+
+def traits(specs: Iterable[Mapping[str, str]]) -> tuple[frozenset[str], frozenset[str]]:
+    """(required, forbidden) of `trait:NAME` keys."""
+    required: set[str] = set()
+    forbidden: set[str] = set()
+    for spec in specs:
+        for key, value in spec.items():
+            if key.startswith("trait:"):
+                (required if value == "required" else forbidden if value == "forbidden" else set()).add(key[6:])
+    return frozenset(required), frozenset(forbidden)
+
+
+def wanted_of(server: Server, size: Size | None = None) -> placement.Wanted:
+    """What placement is asked for."""
+    required, forbidden = traits([(size or server.flavor).extra_specs, server.image_properties])
+    return placement.Wanted(resources=resources_of(server, size), required=required, forbidden=forbidden)
+
+
+class Filters:
+    """Why a node may not take a server, as far as placement cannot know."""
+
+    def __init__(self, tx: Tx, server: Server, now: float):
+        self.tx, self.server, self.now = tx, server, now
+        self.refused = dict(server.refused)
+        self.group = group_of(tx, server.id)
+
+    def why_not(self, node: Node) -> str:
+        """One reason, "" when the node may take it."""
+        server = self.server
+        if node.id in self.refused:
+            return self.refused[node.id].removeprefix(f"{node.name}: ")
+        if "compute" not in node.roles:
+            return "it runs no servers"
+        if self.now - node.seen_at >= ALIVE_SECONDS or forced_down(self.tx, node.id):
+            return "it does not answer"
+        if node.disabled:
+            return f"it is disabled: {node.disabled_reason or 'no reason given'}"
+        if server.host and server.host != node.name:
+            return f"host {server.host} is asked for"
+        if server.zone and server.zone not in zones_of(self.tx, node):
+            return f"availability zone {server.zone} is asked for"
+        return self._hints(node) or self._group(node) or aggregate_mismatch(self.tx, node, server.flavor.extra_specs)
+
+    def _hints(self, node: Node) -> str:
+        for hint, wanted in (("same_host", True), ("different_host", False)):
+            named = self.server.hints.get(hint) or []
+            ids = [named] if isinstance(named, str) else list(named)
+            if ids and (SERVERS.count(self.tx, id=ids, node_id=node.id) > 0) != wanted:
+                return f"scheduler hint {hint}: {', '.join(ids)}"
+        return ""
+
+    def _group(self, node: Node) -> str:
+        if self.group is None:
+            return ""
+        group = self.group
+        there = SERVERS.count(self.tx, id=group.members, node_id=node.id)
+        anywhere = SERVERS.count(self.tx, id=group.members) - SERVERS.count(self.tx, id=group.members, node_id=None)
+        limit = int(group.rules.get("max_server_per_host", 1))
+        if group.policy == "anti-affinity" and there >= limit:
+            return f"server group {group.name} (anti-affinity) has {there} there"
+        if group.policy == "affinity" and anywhere and not there:
+            return f"server group {group.name} (affinity) is elsewhere"
+        return ""
+
+
+def choose(tx: Tx, server: Server, now: float) -> Place:
+    """Claim the best node for a server; the claim that stands already is kept.  Raises NoValidHost."""
+    filters = Filters(tx, server, now)
+    for node_id in placement.allocations(tx, server.id):
+        node = NODES.get(tx, id=node_id)
+        if node is not None and node_id not in filters.refused:
+            return _place(tx, node)
+        placement.release(tx, server.id)
+    wanted = wanted_of(server)
+    reasons: dict[str, str] = {}
+    nodes = {node.id: node for node in NODES.all(tx)}
+    found = [nodes[i] for i in placement.candidates(tx, wanted) if i in nodes]
+    for node in in_soft_order(tx, filters.group, found):
+        why = filters.why_not(node)
+        if why:
+            reasons[node.name] = why
+            continue
+        placement.claim(
+            tx, consumer_id=server.id, provider_id=node.id, resources=wanted.resources,
+            project_id=server.project_id, user_id=server.user_id, now=now,
+        )  # fmt: skip
+        return _place(tx, node)
+    raise NoValidHost(no_valid_host(tx, wanted, reasons))
+
+
+def _place(tx: Tx, node: Node) -> Place:
+    return Place(node_id=node.id, name=node.name, zone=zones_of(tx, node)[0])
+
+
+def no_valid_host(tx: Tx, wanted: placement.Wanted, reasons: Mapping[str, str]) -> str:
+    """The fault that lists for each host what was missing."""
+    lines = []
+    for name, missing in sorted(placement.misfits(tx, wanted).items()):
+        said = "; ".join([*missing, *([reasons[name]] if name in reasons else [])])
+        lines.append(f"{name}: {said or 'no reason is known'}")
+    if not lines:
+        lines.append("no host is known: start a node, or see `pileus doctor`")
+    return "No valid host was found. " + ". ".join(lines) + "."
