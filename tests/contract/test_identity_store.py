@@ -1,0 +1,158 @@
+"""What identity asks of the store, the same on both engines: bootstrap, effective roles, the version."""
+
+import pytest
+
+from pileus.core.ids import new_hex
+from pileus.db.connect import Conflict, Database, Tx
+from pileus.identity.bootstrap import bootstrap
+from pileus.identity.project_tree import parents_above, subtree_below
+from pileus.identity.role_assignment import Filters, Names, effects, stored
+from pileus.identity.rows import (
+    ASSIGNMENTS,
+    GROUPS,
+    MEMBERSHIPS,
+    PROJECTS,
+    ROLES,
+    USERS,
+    Assignment,
+    Group,
+    Membership,
+    Project,
+    User,
+)
+from pileus.identity.standing import Refused, effective_roles, standing
+from pileus.identity.token import Payload, new_audit_id
+from pileus.identity.tokens import revoke, revoked
+from pileus.identity.watched import version
+
+
+def start(tx: Tx) -> None:
+    bootstrap(tx, admin_password="secret", public_url="http://cloud", region="RegionOne", now=1.0)
+
+
+@pytest.fixture
+def ready(db: Database) -> Database:
+    db.transact(start)
+    return db
+
+
+def everything(tx: Tx) -> list[object]:
+    tables = ("projects", "users", "roles", "implied_roles", "role_assignments", "services", "endpoints", "regions")
+    return [sorted(map(repr, tx.all(f"select * from {table}"))) for table in tables]
+
+
+def test_bootstrap_twice_is_once(ready: Database) -> None:
+    before = ready.read(lambda tx: (everything(tx), version(tx), tx.all("select * from password_hashes")))
+    ready.transact(start)
+    assert ready.read(lambda tx: (everything(tx), version(tx), tx.all("select * from password_hashes"))) == before
+
+
+def family(tx: Tx) -> dict[str, str]:
+    """A user in a group that is manager on all below project top; the user is reader on top."""
+    ids = {name: new_hex() for name in ("top", "middle", "leaf", "user", "group")}
+    parent = "default"
+    for name in ("top", "middle", "leaf"):
+        PROJECTS.insert(tx, Project(id=ids[name], name=name, domain_id="default", parent_id=parent))
+        parent = ids[name]
+    USERS.insert(tx, User(id=ids["user"], name="u", domain_id="default"))
+    GROUPS.insert(tx, Group(id=ids["group"], name="g", domain_id="default"))
+    MEMBERSHIPS.insert(tx, Membership(user_id=ids["user"], group_id=ids["group"]))
+    role = {r.name: r.id for r in ROLES.all(tx)}
+    ASSIGNMENTS.insert(
+        tx, Assignment(role_id=role["manager"], group_id=ids["group"], target_id=ids["top"], inherited=True)
+    )
+    ASSIGNMENTS.insert(tx, Assignment(role_id=role["reader"], user_id=ids["user"], target_id=ids["top"]))
+    return ids
+
+
+def names(tx: Tx, user: str, target: str) -> list[str]:
+    return [name for _, name in effective_roles(tx, user, "project", target)]
+
+
+def test_roles_come_by_group_from_above_and_by_implication(ready: Database) -> None:
+    ids = ready.transact(family)
+    assert ready.read(lambda tx: names(tx, ids["user"], ids["top"])) == ["reader"]
+    for below in ("middle", "leaf"):
+        assert ready.read(lambda tx, b=below: names(tx, ids["user"], ids[b])) == ["manager", "member", "reader"]
+    assert ready.read(lambda tx: effective_roles(tx, ids["user"], "system", "")) == []
+    with pytest.raises(Refused):
+        ready.read(lambda tx: standing(tx, ids["user"], "domain", "default", now=1.0))
+    assert ready.read(lambda tx: standing(tx, ids["user"], "project", ids["leaf"], now=1.0)).roles
+
+
+def test_the_tree_is_walked_up_and_down(ready: Database) -> None:
+    ids = ready.transact(family)
+    leaf = ready.read(lambda tx: PROJECTS.get(tx, id=ids["leaf"]))
+    assert leaf is not None
+    assert [p.name for p in ready.read(lambda tx: parents_above(tx, leaf))] == ["middle", "top", "Default"]
+    assert {p.name for p in ready.read(lambda tx: subtree_below(tx, ids["top"]))} == {"middle", "leaf"}
+
+
+def test_the_list_of_assignments_agrees_with_the_roles_of_tokens(ready: Database) -> None:
+    ids = ready.transact(family)
+
+    def both(tx: Tx, project: str) -> tuple[set[str], set[str]]:
+        wanted = Filters(
+            user_id=ids["user"], group_id=None, role_id=None, targets={project}, inherited=None, effective=True
+        )  # fmt: skip
+        listed = {e.row.role_id for e in effects(tx, wanted, Names(tx))}
+        return listed, {role_id for role_id, _ in effective_roles(tx, ids["user"], "project", project)}
+
+    for name in ("top", "middle", "leaf"):
+        listed, held = ready.read(lambda tx, n=name: both(tx, ids[n]))
+        assert listed == held != set()
+    everyone = Filters(user_id=None, group_id=None, role_id=None, targets=None, inherited=None, effective=False)
+    assert len(ready.read(lambda tx: stored(tx, everyone))) == 5
+
+
+def test_the_same_assignment_or_name_twice_is_refused(ready: Database) -> None:
+    ids = ready.transact(family)
+
+    def again(tx: Tx) -> None:
+        role = next(r.id for r in ROLES.all(tx) if r.name == "reader")
+        ASSIGNMENTS.insert(tx, Assignment(role_id=role, user_id=ids["user"], target_id=ids["top"]))
+
+    with pytest.raises(Conflict):
+        ready.transact(again)
+    with pytest.raises(Conflict):
+        ready.transact(
+            lambda tx: PROJECTS.insert(
+                tx, Project(id=new_hex(), name="Default", domain_id=None, parent_id=None, is_domain=True)
+            )
+        )
+
+
+def test_every_change_on_which_tokens_rest_changes_the_version_and_a_refused_one_does_not(ready: Database) -> None:
+    before = ready.read(version)
+    ids = ready.transact(family)
+    after = ready.read(version)
+    assert before != after
+    ready.transact(lambda tx: USERS.delete(tx, id=ids["user"]))
+    assert ready.read(version) not in (before, after)
+    now = ready.read(version)
+
+    def refused(tx: Tx) -> None:
+        USERS.delete(tx, id=ids["user"])
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        ready.transact(refused)
+    assert ready.read(version) == now
+    assert ready.read(lambda tx: MEMBERSHIPS.count(tx)) == 0, "what hangs on a row goes with it"
+
+
+def test_revocations_are_kept_until_the_token_would_have_expired(ready: Database) -> None:
+    def payload(parent: str = "") -> Payload:
+        return Payload(
+            user_id="u", methods=("password",), issued_at=1.0, expires_at=100.0, audit_id=new_audit_id(),
+            parent_audit_id=parent,
+        )  # fmt: skip
+
+    first, lone = payload(), payload()
+    child, other = payload(first.audit_id), payload(lone.audit_id)
+    ready.transact(lambda tx: revoke(tx, first, 2.0))
+    ready.transact(lambda tx: revoke(tx, lone, 2.0, cascade=False))
+    found = ready.read(lambda tx: [revoked(tx, p) for p in (first, lone, child, other, payload())])
+    assert found == [True, True, True, False, False]
+    ready.transact(lambda tx: revoke(tx, payload(), 200.0))
+    assert len(ready.read(lambda tx: tx.all("select * from revoked_tokens"))) == 0
