@@ -15,6 +15,7 @@ from pileus.core.fields import parse_version
 from pileus.core.op import Page, Service
 from pileus.core.paging import Listing, Query, Sort
 from pileus.core.schema import Schema
+from pileus.db.connect import Tx
 
 R = TypeVar("R", bound=Struct)
 
@@ -138,3 +139,14 @@ def paged(
     limit = page_limit(query)
     rows = listing.page(ctx.tx, sort=sort, limit=limit, marker=marker)
     return Page(rows, next_link(ctx, path, query, rows, str(getattr(rows[-1], key)) if rows else ""))
+
+
+def next_number(tx: Tx, what: str) -> int:
+    """The next of the small integers that some resources are known by, counted by kind and never used again."""
+    row = tx.one(
+        "insert into facts (name, value) values (?, '1') on conflict (name) do update"
+        " set value = cast(cast(facts.value as bigint) + 1 as text) returning value",
+        f"compute/{what}",
+    )
+    assert row is not None, "an insert that returns gives a row"
+    return int(row[0])
