@@ -19,9 +19,11 @@ from pileus.identity import (
     grant,
     group,
     implied_role,
+    limit,
     project,
     project_tag,
     region,
+    registered_limit,
     role,
     role_assignment,
     user,
@@ -35,7 +37,7 @@ from pileus.identity.tokens import ensure_keys, rotate_keys, tokens_of
 # Importing these is what gives the service its operations.
 OPERATIONS_FROM = (
     access_rule, application_credential, auth, catalog_service, credential, domain, ec2_credential, endpoint, grant,
-    group, implied_role, project, project_tag, region, role, role_assignment, user, versions,
+    group, implied_role, limit, project, project_tag, region, registered_limit, role, role_assignment, user, versions,
 )  # fmt: skip
 __all__ = [
     "SERVICE", "Authenticator", "ProjectView", "UserView", "bootstrap", "ensure_keys", "project_view", "rotate_keys",
