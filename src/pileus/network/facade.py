@@ -14,7 +14,7 @@ from pileus.core.nodes import get_node
 from pileus.db.connect import Tx
 from pileus.network import consistency, guest, nodes, operations
 from pileus.network.floating_ip.rows import FLOATING_IPS
-from pileus.network.lives import Hub, kinds
+from pileus.network.lives import kinds
 from pileus.network.network.rows import NETWORKS, load_network, seen_networks
 from pileus.network.network.rows import Network as NetworkRow
 from pileus.network.port import make
@@ -25,9 +25,10 @@ from pileus.network.security_group.rows import GROUPS, SecurityGroup, default_gr
 from pileus.network.service import NETWORK as SERVICE
 
 __all__ = [
-    "SERVICE", "Hub", "NetworkView", "PortView", "add_security_group", "attach_port", "bind_port",
+    "SERVICE", "NetworkView", "PortView", "add_security_group", "attach_port", "bind_port",
     "check_security_groups", "create_port", "default_networks", "delete_port", "detach_port", "expected", "get_network",
     "get_port", "inconsistencies", "kinds", "network_data", "node_seen", "operations", "port_at", "ports_of",
+    "ports_of_many",
     "remove_security_group", "security_groups_of", "unbind_port",
 ]  # fmt: skip
 
@@ -182,6 +183,12 @@ def ports_of(tx: Tx, device_id: str) -> list[PortView]:
     """The ports of a device, oldest first."""
     order = "ports.created_at, ports.id"
     return _views(tx, PORTS.all(tx, device_id=device_id, deleting=False, order=order))
+
+
+def ports_of_many(tx: Tx, device_ids: Sequence[str]) -> list[PortView]:
+    """The ports of several devices in a fixed number of queries, oldest first."""
+    order = "ports.created_at, ports.id"
+    return _views(tx, PORTS.all(tx, device_id=tuple(device_ids), deleting=False, order=order))
 
 
 def get_network(ctx: Context, network_id: str) -> NetworkView:

@@ -193,7 +193,7 @@ create table floating_ips (
     created_at double precision not null,
     updated_at double precision not null,
     -- status, written by the steps of its router
-    status text not null,
+    carried text not null,
     unique (floating_network_id, floating_ip_address)
 );
 create unique index floating_ips_fixed on floating_ips (port_id, fixed_ip_address);

@@ -28,7 +28,12 @@ class FloatingIp(Struct, frozen=True, kw_only=True):
     revision: int = 0
     created_at: float
     updated_at: float
-    status: str = "DOWN"
+    carried: str = ""  # "ROUTER FIXED" of the translation that was last seen to stand
+
+    @property
+    def status(self) -> str:
+        """ACTIVE when the translation that is wished is the one that stands."""
+        return "ACTIVE" if self.router_id and self.carried == f"{self.router_id} {self.fixed_ip_address}" else "DOWN"
 
 
 FLOATING_IPS = Table(FloatingIp, "floating_ips")

@@ -105,6 +105,14 @@ def readdress(tx: Tx, port: Port, wanted: Sequence[Mapping[str, Any]], now: floa
     return changed
 
 
+def drop_addresses(tx: Tx, port: Port, subnet_id: str, now: float) -> None:
+    """Take a port's addresses of a subnet that is going."""
+    kept = [fixed for fixed in port.fixed_ips if fixed.subnet_id != subnet_id]
+    ADDRESSES.delete(tx, port_id=port.id, subnet_id=subnet_id)
+    let_go_of_port(tx, port.id, now, kept=tuple(fixed.ip_address for fixed in kept))
+    poke_if_placed(tx, _with_addresses(tx, port, kept), now)
+
+
 def _means(wanted: Mapping[str, Any], fixed: FixedIp) -> bool:
     """Whether a request for an address is met by one that the port has."""
     subnet_id, ip = wanted.get("subnet_id"), wanted.get("ip_address")
@@ -145,6 +153,15 @@ def unbind(tx: Tx, port: Port, now: float) -> Port:
     poke(tx, "port", port.id, now)
     poke_around(tx, port, now)
     return structs.replace(port, node_id=None, host="")
+
+
+def set_device(tx: Tx, port: Port, device_id: str, device_owner: str) -> Port:
+    """Give a port to a router: it has no security groups from now on, as the router filters nothing."""
+    tx.run("delete from port_groups where port_id = ?", port.id)
+    changed = {"device_id": device_id, "device_owner": device_owner, "security_groups": list[str](),
+               "port_security_enabled": False, "allowed_address_pairs": list[str]()}  # fmt: skip
+    PORTS.update(tx, changed, id=port.id)
+    return structs.replace(port, **changed)
 
 
 def node_named(tx: Tx, name: str) -> Node | None:
