@@ -1,18 +1,6 @@
 """Every operation of compute: importing this registers them all."""
 
-from pileus.compute import (
-    aggregate,
-    availability_zone,
-    extensions,
-    flavor,
-    hypervisors,
-    keypair,
-    quota,
-    server_group,
-    services,
-    usage,
-    versions,
-)
+from pileus.compute import flavor, keypair, quota, server_group
 from pileus.compute.server import (
     actions,
     api,
@@ -29,7 +17,6 @@ from pileus.compute.server import (
 )
 
 __all__ = [
-    "actions", "aggregate", "api", "attachments", "availability_zone", "changes", "consoles", "extensions", "flavor",
-    "history", "hypervisors", "images", "interfaces", "keypair", "metadata", "migrations", "quota", "reports",
-    "server_group", "services", "tags", "usage", "versions",
+    "actions", "api", "attachments", "changes", "consoles", "flavor", "history", "images", "interfaces", "keypair",
+    "metadata", "migrations", "quota", "reports", "server_group", "tags",
 ]  # fmt: skip

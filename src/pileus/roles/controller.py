@@ -125,22 +125,23 @@ def build_api(config: Config, db: Database) -> App:
     """The API as an ASGI application."""
     from pileus.roles.pages import Pages
 
+    hub = open_hub(config, db)
     return App(
         services(),
         transactions(db),
         identity.Authenticator(config.folder / "keys"),
         Enforcer(),
         public_url=config.url,
-        settings=Settings(config, open_blob(config)),
-        pages=Pages(config, db, open_hub(config, db)),
+        settings=Settings(config, open_blob(config), hub),
+        pages=Pages(config, db, hub),
     )
 
 
 class Settings:
-    """What handlers may know of the configuration."""
+    """What handlers may know of the configuration, and the wires to nodes for those that ask one (console logs)."""
 
-    def __init__(self, config: Config, blob: Blob):
-        self.config, self.blob = config, blob
+    def __init__(self, config: Config, blob: Blob, hub: Connect | None = None):
+        self.config, self.blob, self.hub = config, blob, hub
         self.keys_folder = config.folder / "keys"
         self.region, self.zone, self.public_url = config.region, config.zone, config.url
 

@@ -22,6 +22,7 @@ from pileus.compute.server.rows import (
     open_migration,
 )
 from pileus.compute.server.states import failed
+from pileus.compute.server_group import leave_group
 from pileus.core.events import record
 from pileus.core.reconcile import Gone, Outcome, Rest
 from pileus.db.connect import Tx
@@ -125,6 +126,7 @@ def delete_rows(tx: Tx, server_id: str) -> None:
     tables: tuple[Table[Any], ...] = (NICS, VOLUMES, TAGS, MIGRATIONS, SNAPSHOTS, CONSOLE_TOKENS)
     for table in tables:
         table.delete(tx, server_id=server_id)
+    leave_group(tx, server_id)
     SERVERS.delete(tx, id=server_id)
 
 
