@@ -9,7 +9,7 @@ from typing import Any
 
 from direct import Answer, Direct
 from pileus.core.config import Config
-from pileus.core.reconcile import Worker
+from pileus.core.reconcile import REST, Kind, Outcome, Worker
 from pileus.drivers.blob.file import FileBlob
 from pileus.image import facade
 from pileus.image.rows import IMAGES, Image
@@ -70,6 +70,7 @@ class ImageCloud:
         self.direct = Direct([facade.SERVICE], folder, self.settings)
         self.db = self.direct.db
         self.hub = Hub(self.blob)
+        self.told: list[str] = []  # owners that were poked
         self.ahead = 0.0  # seconds that the worker's clock is ahead
 
     def clock(self) -> float:
@@ -120,6 +121,10 @@ class ImageCloud:
         found: dict[str, Any] = answer.json
         return found
 
+    def show_status(self, image_id: str) -> str:
+        row = self.row(image_id)
+        return "" if row is None else row.status
+
     def patch(self, image_id: str, *changes: dict[str, Any], caller: str = "demo", v20: bool = False) -> Answer:
         return self("PATCH", f"/images/{image_id}", list(changes), headers=V20 if v20 else V21, caller=caller)
 
@@ -127,8 +132,16 @@ class ImageCloud:
         return self.db.read(lambda tx: IMAGES.get(tx, id=image_id))
 
     def worker(self) -> Worker:
-        kinds = facade.kinds(self.db, self.hub, self.clock)
-        return Worker(self.db, {kind.name: kind for kind in kinds}, clock=self.clock)
+        kinds = {kind.name: kind for kind in facade.kinds(self.db, self.hub, self.clock)}
+        for owner in ("server", "volume"):
+            kinds[owner] = Kind(
+                owner, lambda tx, i: i, self._tell, lambda *_: None, lambda *_: REST, lambda lease: None
+            )
+        return Worker(self.db, kinds, clock=self.clock)
+
+    def _tell(self, owner_id: str, _world: None) -> Outcome:
+        self.told.append(owner_id)
+        return REST
 
     def settle(self, seconds: float = 10.0) -> None:
         """Step until nothing is due now; waits of a step are not waited for, but transfers are."""

@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[ImageCloud]:
-    made = ImageCloud(tmp_path, image_size_cap=64 * MIB, image_virtual_cap=1 << 40)
+    made = ImageCloud(tmp_path, image_size_cap=64 * MIB, image_limit_gib=1024)
     yield made
     assert made.leaked() == set()
     made.close()

@@ -57,10 +57,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         default_factory=lambda: {"file": Pool(backend="file"), "second": Pool(backend="second")}
     )
     image_size_cap: int = 1 << 40  # bytes that an image may have
-    image_virtual_cap: int = 1 << 41  # bytes that the disk inside of an image may have
     service_uid: int = 62001  # API and worker run as this user and group
     guest_uid: int = 62002  # QEMU runs as this user and group
-    image_limit_gib: int = 1024  # the largest disk that an image may unfold to on a node
+    image_limit_gib: int = 1024  # the largest disk that an image may unfold to
     workers: int = 8  # threads that step resources
     report_seconds: float = 15.0
     log_level: str = "INFO"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from pileus.core.context import Context
@@ -20,8 +21,8 @@ from pileus.image.service import IMAGE as SERVICE
 from pileus.image.world import Hub, kind
 
 __all__ = [
-    "SERVICE", "ImageView", "blob_name", "create_from", "expected_blobs", "fail", "feed", "find_image", "get_image",
-    "inconsistencies", "kinds", "source",
+    "SERVICE", "ImageView", "activate_empty", "blob_name", "create_from", "expected_blobs", "fail", "feed", "find_by",
+    "find_image", "get_image", "inconsistencies", "kinds", "remove", "source",
 ]  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def feed(
     tx: Tx, image_id: str, *, node_id: str, copy_id: str = "", pool: str = "", volume_id: str = "", now: float
 ) -> None:
     """The bytes stand ready on a node: a disk copy, or a volume.  Twice is once; a deleted image ignores it."""
-    ready = Feed(node_id=node_id, copy_id=copy_id, pool=pool, volume_id=volume_id)
+    ready = Feed(node_id=node_id, copy_id=copy_id, pool=pool, volume_id=volume_id, at=now)
     if IMAGES.update(tx, {"feed": ready}, id=image_id, status="queued", transfer="", deleting=False):
         poke(tx, "image", image_id, now)
 
@@ -122,6 +123,27 @@ def fail(tx: Tx, image_id: str, why: str, now: float) -> None:
         gone = [image.transfer] if image.transfer else []
         move(tx, image, now, status="killed", fault=why, transfer="", leftovers=[*image.leftovers, *gone])
         tell_owner(tx, image, now)
+
+
+def activate_empty(tx: Tx, image_id: str, now: float) -> None:
+    """A queued image has no bytes of its own and is ready: its block_device_mapping names snapshots of volumes."""
+    image = IMAGES.get(tx, id=image_id, deleting=False)
+    if image is not None and image.status == "queued":
+        move(tx, image, now, status="active")
+
+
+def remove(tx: Tx, image_id: str, now: float) -> None:
+    """Wish an image away; nothing happens when it is gone already."""
+    if IMAGES.update(tx, {"deleting": True, "updated_at": now}, id=image_id, deleting=False):
+        poke(tx, "image", image_id, now)
+
+
+def find_by(tx: Tx, **properties: str) -> list[ImageView]:
+    """The images of which these properties have these values, oldest first."""
+    first, value = next(iter(properties.items()))
+    said = msgspec.json.encode({first: value}).decode()[1:-1].replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    rows = IMAGES.query(tx, "where deleting = 0 and properties like ? escape '!' order by created_at", f"%{said}%")
+    return [_view(row) for row in rows if all(row.properties.get(k) == v for k, v in properties.items())]
 
 
 def blob_name(tx: Tx, image_id: str) -> str:
@@ -141,7 +163,8 @@ def inconsistencies(tx: Tx) -> list[str]:
     """What contradicts itself in the rows of images, one line each; empty when all is well."""
     said = []
     for image in IMAGES.all(tx):
-        if (image.status in ("active", "deactivated")) != bool(image.location):
+        empty = "block_device_mapping" in image.properties  # see activate_empty
+        if (image.status in ("active", "deactivated")) != bool(image.location) and not empty:
             said.append(f"image {image.id} is {image.status}, its location is {image.location!r}")
         if image.leftovers and tx.one("select 1 from work where kind = 'image' and id = ? and due is null", image.id):
             said.append(f"image {image.id} has leftovers, but no step is due")

@@ -7,7 +7,8 @@ from pileus.core.reconcile import AGAIN, GONE, REST, Outcome, Wait
 from pileus.image.inspection import refusal
 from pileus.image.rows import DEAD, Image, Stored
 
-FETCH_PATIENCE = 24 * 3600.0  # seconds; a fetch that makes no progress ends by itself much sooner
+FETCH_PATIENCE = 24 * 3600.0  # seconds that a fetch may take, with all its attempts
+STALL_PATIENCE = 600.0  # seconds that attempts may fail without a byte in between
 UPLOAD_PATIENCE = 30 * 24 * 3600.0  # seconds; an upload lives as long as its client sends
 
 
@@ -92,9 +93,11 @@ def _fetch(image: Image, world: World) -> Outcome:
         return AGAIN
     except Exception as error:
         why = world.hopeless(error)
-        if not why:
+        begun = image.feed.at if image.feed else 0.0
+        late = world.now() - image.transfer_seen > STALL_PATIENCE or world.now() - begun > FETCH_PATIENCE
+        if not why and not late:
             raise
-        return _kill(image, why)
+        return _kill(image, why or str(error))
 
 
 def _kill(image: Image, why: str) -> Outcome:

@@ -13,6 +13,7 @@ _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")  # magic … snapshots_offset, 72 byt
 _OFFSET = 0x00FFFFFFFFFFFE00
 _COMPRESSED = 1 << 62
 _L1_BYTES = 32 << 20  # QEMU's own limit
+_TABLES = 1 << 20  # what can be looked at in seconds
 _SNAPSHOTS = 65536  # QEMU's own limit
 
 
@@ -41,7 +42,10 @@ def _tables(file: BinaryIO, size: int, cluster_bits: int, l1: "array[int]") -> s
     """Follow every second-level table once."""
     cluster = 1 << cluster_bits
     packed_mask = (1 << (62 - (cluster_bits - 8))) - 1  # where a compressed cluster begins
-    for table in sorted({entry & _OFFSET for entry in l1} - {0}):
+    tables = sorted({entry & _OFFSET for entry in l1} - {0})
+    if len(tables) > _TABLES:
+        return f"{len(tables)} second-level qcow2 tables are too many: use larger clusters"
+    for table in tables:
         if table + cluster > size:
             return _cut(size, table + cluster)
         entries = _entries(file, table, cluster // 8)

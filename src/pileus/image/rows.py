@@ -31,6 +31,7 @@ class Feed(Struct, frozen=True, kw_only=True):
     copy_id: str = ""
     pool: str = ""
     volume_id: str = ""
+    at: float = 0.0  # since when
 
 
 class Stored(Struct, frozen=True, kw_only=True):

@@ -108,9 +108,13 @@ class Upload:
     async def _receive(self, image: Image, declared: int | None, end: Callable[[Ingest], Stored], keep: Keep) -> None:
         claims = (image.disk_format, image.container_format) if self.status == "saving" else (None, None)
         ingest = Ingest(
-            self.blob, self.transfer, size_cap=self.config.image_size_cap, virtual_cap=self.config.image_virtual_cap,
-            disk_format=claims[0], container_format=claims[1],
-        )  # fmt: skip
+            self.blob,
+            self.transfer,
+            size_cap=self.config.image_size_cap,
+            virtual_cap=self.config.image_limit_gib << 30,
+            disk_format=claims[0],
+            container_format=claims[1],
+        )
         try:
             async for block in blocks(self.call.chunks()):
                 if self.unwanted:

@@ -1,0 +1,312 @@
+"""The life of an image: fed from a node, uploaded, imported, killed at any moment, deleted in any order."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from direct import DEMO
+from image_cloud import ImageCloud
+from pileus.core.context import Context
+from pileus.image import facade, rows
+from pileus.image.drivers import Broken
+
+DATA = b"a guest's disk" + bytes(300_000) + b"end"
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[ImageCloud]:
+    made = ImageCloud(tmp_path)
+    yield made
+    assert made.leaked() == set()
+    made.close()
+
+
+def create_from(cloud: ImageCloud, **given: Any) -> facade.ImageView:
+    """An image that a server fills, as compute makes it."""
+
+    def work(tx: Any) -> facade.ImageView:
+        ctx = Context(tx, DEMO, now=time.time(), enforcer=cloud.direct.app.enforcer, settings=cloud.settings)
+        wanted = {"name": "snapshot", "properties": {"image_type": "snapshot"}, "min_disk": 1, "min_ram": 0,
+                  "disk_format": "raw", "owner_kind": "server", "owner_id": "s1", **given}  # fmt: skip
+        return facade.create_from(ctx, **wanted)
+
+    return cloud.db.transact(work)
+
+
+def feed(cloud: ImageCloud, image_id: str, **given: str) -> None:
+    where = {"node_id": "n1", "copy_id": "c1", **given}
+    cloud.db.transact(lambda tx: facade.feed(tx, image_id, now=cloud.clock(), **where))  # type: ignore[arg-type]
+
+
+def test_a_fed_image_becomes_active_and_its_owner_hears_of_it(cloud: ImageCloud) -> None:
+    cloud.hub.copies["c1"] = DATA
+    image = create_from(cloud)
+    assert image.status == "queued" and image.owner == DEMO.project_id
+    feed(cloud, image.id)
+    feed(cloud, image.id)
+    cloud.settle()
+    found = cloud.db.read(lambda tx: facade.find_image(tx, image.id))
+    assert found is not None and found.status == "active" and found.size == found.virtual_size == len(DATA)
+    assert found.properties == {"image_type": "snapshot"} and cloud.told == ["s1"]
+    source = cloud.db.read(lambda tx: facade.source(tx, image.id))
+    assert (
+        source.format == "raw"
+        and source.size == len(DATA)
+        and Path(source.url.removeprefix("file://")).read_bytes() == DATA
+    )
+    assert cloud.db.read(lambda tx: facade.blob_name(tx, image.id)) == Path(source.url).name
+
+
+def test_a_volume_feeds_an_image_too(cloud: ImageCloud) -> None:
+    cloud.hub.copies["file/v1"] = DATA
+    image = create_from(cloud, owner_kind="volume", owner_id="v1")
+    feed(cloud, image.id, copy_id="", pool="file", volume_id="v1")
+    cloud.settle()
+    assert cloud.show(image.id)["status"] == "active"
+
+
+def test_what_a_guest_wrote_into_its_raw_disk_does_not_matter(cloud: ImageCloud) -> None:
+    cloud.hub.copies["c1"] = b"QFI\xfb" + bytes(100_000)
+    image = create_from(cloud)
+    feed(cloud, image.id)
+    cloud.settle()
+    assert cloud.show(image.id)["status"] == "active"
+    assert cloud.db.read(lambda tx: facade.source(tx, image.id)).format == "raw"
+
+
+def test_a_feed_that_is_gone_kills_the_image_with_the_reason(cloud: ImageCloud) -> None:
+    for error in (LookupError("no copy c1"), Broken("the disk is broken")):
+        cloud.hub.copies["c1"] = error
+        image = create_from(cloud)
+        feed(cloud, image.id)
+        cloud.settle()
+        found = cloud.db.read(lambda tx, i=image.id: facade.find_image(tx, i))
+        assert found is not None and found.status == "killed" and found.fault == str(error)
+
+
+def test_a_node_that_is_away_only_delays(cloud: ImageCloud) -> None:
+    cloud.hub.copies["c1"] = ConnectionError("the node is away")
+    image = create_from(cloud)
+    feed(cloud, image.id)
+    for _ in range(5):
+        cloud.worker().run_one()
+        cloud.ahead += 2
+        time.sleep(0.01)
+    assert cloud.show(image.id)["status"] == "saving"
+    cloud.hub.copies["c1"] = DATA
+    for _ in range(4):
+        cloud.ahead += 31
+        cloud.settle()
+    assert cloud.show(image.id)["status"] == "active"
+
+
+def test_a_node_that_stays_away_ends_in_killed(cloud: ImageCloud) -> None:
+    cloud.hub.copies["c1"] = ConnectionError("the node is away")
+    image = create_from(cloud)
+    feed(cloud, image.id)
+    for _ in range(200):
+        cloud.worker().run_one()
+        cloud.ahead += 40
+        for thread in cloud.hub.threads:
+            thread.join()
+        if cloud.show(image.id)["status"] == "killed":
+            break
+    assert cloud.show(image.id)["os_glance_fault"] == "the node is away"
+    cloud.settle()
+
+
+def test_a_worker_killed_between_the_last_byte_and_the_row_begins_anew(cloud: ImageCloud) -> None:
+    cloud.hub.copies["c1"] = DATA
+    image = create_from(cloud)
+    feed(cloud, image.id)
+    worker = cloud.worker()
+    worker.step_once(worker.lease(1)[0])
+    row = cloud.row(image.id)
+    assert row is not None and row.status == "saving" and row.transfer
+    writer = cloud.blob.create(row.transfer)
+    writer.write(b"all of it")
+    writer.commit()
+    cloud.ahead += 61
+    cloud.settle()
+    assert cloud.show(image.id)["size"] == len(DATA) and len(cloud.blob.list()) == 1
+
+
+def test_an_upload_whose_process_was_killed_ends_queued_and_takes_another(cloud: ImageCloud) -> None:
+    image = cloud.create()
+    row = cloud.row(image["id"])
+    assert row is not None
+    transfer = cloud.db.transact(lambda tx: rows.begin(tx, row, "saving", cloud.clock()))
+    writer = cloud.blob.create(transfer)
+    writer.write(b"half")
+    cloud.worker().run_one()
+    assert cloud.show(image["id"])["status"] == "saving"
+    cloud.ahead += rows.DEAD / 2 + 1
+    cloud.db.transact(lambda tx: rows.beat(tx, image["id"], transfer, cloud.clock()))
+    cloud.worker().run_one()
+    assert cloud.show(image["id"])["status"] == "saving", "a sign of life counts"
+    cloud.ahead += rows.DEAD + 1
+    cloud.settle()
+    shown = cloud.show(image["id"])
+    assert shown["status"] == "queued" and "cut off" in shown["os_glance_fault"]
+    with pytest.raises(FileNotFoundError):
+        writer.commit()  # the process wakes up again: too late
+    assert cloud.upload(image["id"], b"whole").status == 204 and not cloud.leaked()
+
+
+def test_deleting_waits_for_a_living_upload_and_not_for_a_dead_one(cloud: ImageCloud) -> None:
+    image = cloud.create()
+    row = cloud.row(image["id"])
+    assert row is not None
+    transfer = cloud.db.transact(lambda tx: rows.begin(tx, row, "saving", cloud.clock()))
+    writer = cloud.blob.create(transfer)
+    writer.commit()
+    assert cloud("DELETE", f"/images/{image['id']}").status == 204
+    cloud.worker().run_one()
+    assert cloud.row(image["id"]) is not None
+    assert not cloud.db.transact(lambda tx: rows.beat(tx, image["id"], transfer, cloud.clock())), "told to stop"
+    cloud.ahead += rows.DEAD + 1
+    cloud.settle()
+    assert cloud.row(image["id"]) is None and list(cloud.blob.list()) == []
+
+
+def test_deleting_during_a_fetch_leaves_nothing(cloud: ImageCloud) -> None:
+    cloud.hub.copies["c1"] = DATA
+    image = create_from(cloud)
+    feed(cloud, image.id)
+    worker = cloud.worker()
+    worker.step_once(worker.lease(1)[0])
+    assert cloud("DELETE", f"/images/{image.id}").status == 204
+    cloud.ahead += rows.DEAD + 61
+    cloud.settle()
+    assert cloud.row(image.id) is None and list(cloud.blob.list()) == []
+
+
+def test_fail_kills_what_waits_and_spares_what_is_there(cloud: ImageCloud) -> None:
+    waiting, there = create_from(cloud), cloud.active()
+    for image_id in (waiting.id, there["id"], "never"):
+        cloud.db.transact(lambda tx, i=image_id: facade.fail(tx, i, "the guest is gone", cloud.clock()))
+    cloud.settle()
+    assert cloud.show(waiting.id)["status"] == "killed" and cloud.show(there["id"])["status"] == "active"
+    assert cloud("DELETE", f"/images/{waiting.id}").status == 204
+    cloud.settle()
+
+
+def test_only_bootable_images_are_a_source(cloud: ImageCloud) -> None:
+    queued, ova = cloud.create()["id"], cloud.active(container_format="ova")["id"]
+    deleted = cloud.active()["id"]
+    cloud("DELETE", f"/images/{deleted}")
+    for image_id, why in (
+        (queued, "not active"),
+        (ova, "convert"),
+        (deleted, "could not be found"),
+        ("x", "not be found"),
+    ):
+        with pytest.raises(LookupError, match=why):
+            cloud.db.read(lambda tx, i=image_id: facade.source(tx, i))
+    cloud.settle()
+
+
+class ImageLives(RuleBasedStateMachine):
+    """Anything in any order, with kills; in the end nothing is stuck and nothing has leaked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.cloud = ImageCloud(Path(self.folder.name))
+        self.images: list[str] = []
+        self.uploads: list[tuple[str, str, Any]] = []  # uploads of API processes that we are
+
+    def pick(self, data: st.DataObject) -> str:
+        return data.draw(st.sampled_from(self.images)) if self.images else ""
+
+    @rule(fed=st.booleans())
+    def create(self, fed: bool) -> None:
+        self.images.append(create_from(self.cloud).id if fed else self.cloud.create()["id"])
+
+    @rule(data=st.data(), what=st.sampled_from([DATA, LookupError("gone"), ConnectionError("away")]))
+    def feed(self, data: st.DataObject, what: Any) -> None:
+        if image_id := self.pick(data):
+            self.cloud.hub.copies["c1"] = what
+            feed(self.cloud, image_id)
+
+    @rule(data=st.data(), to=st.sampled_from(["file", "stage"]))
+    def upload(self, data: st.DataObject, to: str) -> None:
+        if image_id := self.pick(data):
+            assert self.cloud.upload(image_id, DATA, to=to).status in (204, 404, 409)
+
+    @rule(data=st.data())
+    def import_(self, data: st.DataObject) -> None:
+        if image_id := self.pick(data):
+            answer = self.cloud("POST", f"/images/{image_id}/import", {"method": {"name": "glance-direct"}})
+            assert answer.status in (202, 404, 409)
+
+    @rule(data=st.data(), committed=st.booleans())
+    def upload_in_a_process_that_is_killed(self, data: st.DataObject, committed: bool) -> None:
+        row = self.cloud.row(self.pick(data))
+        if row is None or row.deleting or row.status != "queued" or row.feed is not None:
+            return
+        transfer = self.cloud.db.transact(lambda tx: rows.begin(tx, row, "saving", self.cloud.clock()))
+        writer = self.cloud.blob.create(transfer)
+        writer.write(b"half")
+        if committed:
+            writer.commit()
+
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        if image_id := self.pick(data):
+            assert self.cloud("DELETE", f"/images/{image_id}").status in (204, 404)
+
+    @rule(seconds=st.sampled_from([0.1, 5.0, 40.0, 100.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.cloud.ahead += seconds
+
+    @rule()
+    def step(self) -> None:
+        self.cloud.worker().run_one()
+
+    @rule()
+    def kill_a_worker_after_its_lease(self) -> None:
+        self.cloud.worker().lease(1)
+
+    @rule()
+    def kill_a_worker_in_the_middle(self) -> None:
+        worker = self.cloud.worker()
+        for turn in worker.lease(1):
+            worker.step_once(turn)
+
+    @invariant()
+    def data_is_whole(self) -> None:
+        for image_id in self.images:
+            row = self.cloud.row(image_id)
+            if row is not None and row.status == "active" and not row.deleting:
+                assert self.cloud.blob.size(row.location) == row.size == len(DATA)
+
+    def teardown(self) -> None:
+        try:
+            self.cloud.hub.copies["c1"] = DATA
+            self.cloud.ahead += 200
+            for _ in range(4):
+                self.cloud.settle()
+                self.cloud.ahead += 70
+            for image_id in self.images:
+                row = self.cloud.row(image_id)
+                ends = ("queued", "active", "uploading", "killed")
+                assert row is None or (not row.deleting and row.status in ends), row
+                assert row is None or (not row.leftovers and not row.transfer)
+            assert self.cloud.leaked() == set()
+        finally:
+            self.cloud.close()
+            self.folder.cleanup()
+
+
+ImageLives.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)
+test_images_end_well_whatever_happens = ImageLives.TestCase
