@@ -76,3 +76,19 @@ def test_a_rule_has_one_default_and_refers_to_rules_that_exist() -> None:
         enforcer.declare("a", "@")
     with pytest.raises(PolicyError, match="b, which does not exist"):
         enforcer.check_references()
+
+
+def test_services_may_mean_different_things_by_one_name_and_then_nobody_else_can_use_it() -> None:
+    enforcer = Enforcer()
+    enforcer.declare("owner", "user_id:%(user_id)s", "identity")
+    enforcer.declare("key:get", "rule:owner", "identity")
+    enforcer.declare("owner", "project_id:%(project_id)s", "network")
+    enforcer.declare("port:get", "rule:owner", "network")
+    creds = {**MEMBER, "user_id": "u", "project_id": "p"}
+    assert enforcer.passes("key:get", creds, {"user_id": "u"})
+    assert not enforcer.passes("key:get", creds, {"user_id": "v"})
+    assert enforcer.passes("port:get", creds, {"project_id": "p"})
+    assert not enforcer.passes("owner", creds, {"user_id": "u", "project_id": "p"})
+    assert enforcer.looks_at_target("port:get")
+    enforcer.override({"owner": "role:member"})
+    assert enforcer.passes("key:get", MEMBER, {}) and enforcer.passes("owner", MEMBER, {})

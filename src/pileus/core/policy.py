@@ -9,6 +9,7 @@ A rule that is asked for but not known never passes.
 """
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -165,49 +166,74 @@ class Parser:
 
 
 class Enforcer:
-    """All rules of the cloud by name: defaults that services declare, overridden by the operator's file."""
+    """All rules of the cloud by name: defaults that services declare, overridden by the operator's file.
+
+    Two services may mean different things by one name ("owner"): each one's texts refer to its own meaning,
+    and nobody can ask for such a name by itself.
+    """
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.defaults: dict[str, str] = {}
-        self._rules: dict[str, Check] = {}
-        self._varies: dict[str, bool] = {}  # what looks_at_target found
+        self._rules: dict[str, Check] = {}  # by a name that means one thing
+        self._spaces: dict[str, dict[str, Check]] = {}  # by service
+        self._declared: dict[tuple[str, str], str] = {}  # (service, name) → default
+        self._current: dict[tuple[str, str], str] = {}  # (service, name) → text in force
+        self._varies: dict[tuple[str, str], bool] = {}  # what looks_at_target found
 
-    def declare(self, name: str, text: str) -> None:
-        """Register a default; the same name must always mean the same."""
-        if self.defaults.setdefault(name, text) != text:
-            raise PolicyError(f"rule {name} is declared as {self.defaults[name]!r} and as {text!r}")
-        if name not in self.texts:
-            self._set(name, text)
+    def declare(self, name: str, text: str, service: str = "") -> None:
+        """Register a default; within a service the same name must always mean the same."""
+        if self._declared.setdefault((service, name), text) != text:
+            raise PolicyError(f"rule {name} is declared as {self._declared[service, name]!r} and as {text!r}")
+        self.defaults.setdefault(name, text)
+        if (service, name) not in self._current:
+            self._set(service, name, text)
 
     def override(self, rules: Mapping[str, str]) -> None:
         """The operator's rules; unknown names are refused so that a typing error cannot open a door."""
         unknown = sorted(set(rules) - set(self.defaults))
         if unknown:
             raise PolicyError(f"unknown policy rules: {', '.join(unknown)}")
-        for name, text in {**self.defaults, **rules}.items():
-            self._set(name, text)
+        for (service, name), text in self._declared.items():
+            self._set(service, name, rules.get(name, text))
 
-    def _set(self, name: str, text: str) -> None:
-        self._rules[name] = Parser(text, self._rules).parse()
-        self.texts[name] = text
+    def _set(self, service: str, name: str, text: str) -> None:
+        space = self._spaces.setdefault(service, {})
+        space[name] = Parser(text, ChainMap(space, self._rules)).parse()
+        self._current[service, name] = self.texts[name] = text
+        meanings = {said for (_, known), said in self._current.items() if known == name}
+        if len(meanings) == 1:
+            self._rules[name] = space[name]
+        else:
+            self._rules.pop(name, None)
         self._varies.clear()
+
+    def _names(self, service: str) -> ChainMap[str, Check]:
+        return ChainMap(self._spaces[service], self._rules)
 
     def check_references(self) -> None:
         """Raise PolicyError where a rule names another that does not exist."""
-        for name, text in self.texts.items():
+        for (service, name), text in self._current.items():
             for other in re.findall(r"rule:([^\s()]+)", text):
-                if other not in self._rules:
+                if other not in self._names(service):
                     raise PolicyError(f"rule {name} refers to {other}, which does not exist")
 
     def looks_at_target(self, name: str) -> bool:
         """Whether what a rule says may differ from target to target (for the same credentials)."""
-        if name not in self._varies:
-            self._varies[name] = True  # of a rule that names itself
-            text = self.texts.get(name, "")
+        homes = [service for service, known in self._current if known == name]
+        return any(self._looks(service, name) for service in homes)
+
+    def _looks(self, service: str, name: str) -> bool:
+        key = (service, name)
+        if key not in self._varies:
+            self._varies[key] = True  # of a rule that names itself
+            text = self._current.get(key, "")
             others = re.findall(r"rule:([^\s()]+)", text)
-            self._varies[name] = "%(" in text or "field:" in text or any(self.looks_at_target(o) for o in others)
-        return self._varies[name]
+            self._varies[key] = "%(" in text or "field:" in text or any(self._refers(service, o) for o in others)
+        return self._varies[key]
+
+    def _refers(self, service: str, name: str) -> bool:
+        return self._looks(service, name) if (service, name) in self._current else self.looks_at_target(name)
 
     def passes(self, name: str, creds: Creds, target: Target) -> bool:
         """Whether the credentials satisfy a rule for a target; False for an unknown rule."""

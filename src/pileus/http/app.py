@@ -321,7 +321,7 @@ class App:
         self.finished = finished or (lambda call, status: None)
         for service in self.services:
             for name, text in service.rules.items():
-                enforcer.declare(name, text)
+                enforcer.declare(name, text, service.type)
         enforcer.check_references()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
