@@ -25,13 +25,13 @@ from pileus.network.security_group.rows import GROUPS, SecurityGroup, default_gr
 from pileus.network.service import NETWORK as SERVICE
 
 __all__ = [
-    "SERVICE", "NetworkView", "PortView", "add_security_group", "attach_port", "bind_port",
-    "check_security_groups", "create_port", "default_networks", "delete_port", "detach_port", "expected", "get_network",
+    "SERVICE", "NetworkView", "PortView", "add_security_group", "attach_port", "bind_port", "check_security_groups",
+    "compare_node", "create_port", "default_networks", "delete_port", "detach_port", "expected", "get_network",
     "get_port", "inconsistencies", "kinds", "network_data", "node_seen", "operations", "port_at", "ports_of",
-    "ports_of_many",
     "remove_security_group", "security_groups_of", "unbind_port",
 ]  # fmt: skip
 
+compare_node = nodes.compare_node
 expected = nodes.expected
 node_seen = nodes.node_seen
 network_data = guest.network_data

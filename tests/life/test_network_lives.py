@@ -1,0 +1,502 @@
+"""The lives of networking on fake switches: what is wished stands, nothing else does, whatever is killed."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from direct import DEMO, Direct
+from pileus.core.context import Context
+from pileus.core.ids import derived_id
+from pileus.core.nodes import NODES, Node
+from pileus.core.policy import Enforcer
+from pileus.core.reconcile import Kind, Lease, Rest, Worker
+from pileus.db.connect import Tx
+from pileus.drivers.switch.fake import FakeMachine, FakeSwitch
+from pileus.network import drivers
+from pileus.network import facade as network
+from pileus.node.wire import Stale
+
+B = "/networking/v2.0"
+
+
+class Killed(BaseException):
+    """The worker ended here."""
+
+
+class Away:
+    """A switch whose node does not answer."""
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            raise ConnectionError("the node does not answer")
+
+        return call
+
+
+class Fenced:
+    """A switch as one lease reaches it: older epochs are refused, arguments cross a wire."""
+
+    def __init__(self, lab: "Lab", node_id: str, lease: Lease | None):
+        self.lab, self.node_id, self.lease = lab, node_id, lease
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            assert self.lease is not None
+            key = (self.node_id, self.lease.kind, self.lease.id)
+            if self.lease.epoch < self.lab.epochs.get(key, 0):
+                raise Stale("an older lease")
+            self.lab.epochs[key] = self.lease.epoch
+            crossed = [msgspec.json.decode(msgspec.json.encode(arg), type=type(arg)) for arg in args]
+            return getattr(self.lab.switch_of(self.node_id), verb)(*crossed)
+
+        return call
+
+
+class Lab:
+    """Networking alone, over as many fake nodes as wanted, with a clock that jumps."""
+
+    def __init__(self, folder: Path, nodes: int = 2):
+        self.api = Direct([network.SERVICE], folder)
+        self.db = self.api.db
+        self.now = time.time()
+        self.kill_at = -1
+        self.effects = 0
+        self.down: set[str] = set()
+        self.epochs: dict[Any, int] = {}
+        self.machines = {derived_id("node", str(i)): FakeMachine() for i in range(1, nodes + 1)}
+        self.told: list[str] = []
+        for number, node_id in enumerate(self.machines, 1):
+            self.report(node_id, number)
+        self.revive()
+
+    def report(self, node_id: str, number: int = 0) -> None:
+        """A node says that it is there."""
+
+        def work(tx: Tx) -> None:
+            if NODES.get(tx, id=node_id) is None:
+                NODES.insert(
+                    tx,
+                    Node(
+                        id=node_id, name=f"node{number}", url="", endpoint=f"192.0.2.{number}", pools=[],
+                        roles=["compute", "network"], capabilities={}, created_at=self.now, seen_at=self.now,
+                    ),
+                )  # fmt: skip
+            NODES.update(tx, {"seen_at": self.now}, id=node_id)
+
+        self.db.transact(work)
+
+    def switch_of(self, node_id: str) -> FakeSwitch | Away:
+        return Away() if node_id in self.down else FakeSwitch(self.machines[node_id], faults=self.fault)
+
+    def fault(self, verb: str) -> None:
+        self.effects += 1
+        if self.effects == self.kill_at:
+            raise Killed(verb)
+
+    def switch(self, node_id: str, lease: Lease | None = None) -> Any:
+        return Fenced(self, node_id, lease)
+
+    def clock(self) -> float:
+        return self.now
+
+    def revive(self) -> None:
+        def told(server_id: str, _world: Any) -> Rest:
+            self.told.append(server_id)
+            return Rest()
+
+        server: Kind[str] = Kind("server", lambda tx, i: i, told, lambda *_: None, lambda s, w: Rest(), lambda lease: 0)
+        found = {kind.name: kind for kind in [*network.kinds(self.db, self, self.clock), server]}
+        self.worker = Worker(self.db, found, clock=self.clock)
+
+    def run(self, seconds: float = 30.0) -> None:
+        """Step until nothing is due for so long; killed workers are revived when their lease is over."""
+        ends = self.now + seconds
+        while self.now < ends:
+            try:
+                while self.worker.run_one():
+                    pass
+            except Killed:
+                self.revive()
+                self.now += 61
+                ends += 61
+                for node_id in self.machines.keys() - self.down:
+                    self.report(node_id)
+            due = self.db.read(lambda tx: tx.one("select min(case when lease > due then lease else due end) from work"))
+            if due is None or due[0] is None or due[0] > ends:
+                return
+            self.now = max(self.now + 0.001, due[0])
+
+    # --- what a user and compute do ---------------------------------------------------------------------
+
+    def call(self, method: str, path: str, body: Any = None, caller: str = "demo", ok: int = 0) -> Any:
+        answer = self.api(method, B + path, body, caller=caller)
+        assert answer.status == (ok or {"GET": 200, "POST": 201, "PUT": 200, "DELETE": 204}[method]), answer
+        return answer.json
+
+    def make(self, kind: str, caller: str = "demo", **given: Any) -> Any:
+        plural = {"security_group": "security-groups", "security_group_rule": "security-group-rules"}.get(
+            kind, kind + "s"
+        )
+        return self.call("POST", f"/{plural}", {kind: given}, caller)[kind]
+
+    def as_demo(self, tx: Tx) -> Context:
+        return Context(tx, DEMO, now=self.now, enforcer=self.api.app.enforcer)
+
+    def plug(self, network_id: str, node: int, server: str = "s1", **given: Any) -> str:
+        """A port of a server, wished on a node."""
+
+        def work(tx: Tx) -> str:
+            port = network.create_port(
+                self.as_demo(tx), network_id=network_id, device_id=server, device_owner="compute:nova", **given
+            )
+            network.bind_port(tx, port.id, self.node(node), self.now)
+            return port.id
+
+        return self.db.transact(work)
+
+    def node(self, number: int) -> str:
+        return derived_id("node", str(number))
+
+    def standing(self, node: int, kind: str) -> dict[str, Any]:
+        return {i: thing for (k, i), thing in self.machines[self.node(node)].standing.items() if k == kind}
+
+    def leftovers(self) -> list[Any]:
+        things = [key for machine in self.machines.values() for key in (*machine.standing, *machine.wishes)]
+        tables = ("networks", "subnets", "ports", "addresses", "routers", "floating_ips", "port_groups")
+        rows = [(table, self.db.read(lambda tx, t=table: tx.one(f"select count(*) from {t}"))[0]) for table in tables]
+        return [*things, *(row for row in rows if row[1])]
+
+    def view(self, port_id: str) -> network.PortView:
+        found = self.db.read(lambda tx: network.get_port(tx, port_id))
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(tmp_path)
+    yield made
+    assert made.db.read(network.inconsistencies) == []
+    made.db.close()
+
+
+def tenant(lab: Lab) -> tuple[Any, Any]:
+    net = lab.make("network", name="private")
+    return net, lab.make("subnet", network_id=net["id"], ip_version=4, cidr="10.0.0.0/24")
+
+
+def outside(lab: Lab) -> Any:
+    ext = lab.make(
+        "network", caller="admin", **{"router:external": True, "provider:network_type": "flat",
+                                      "provider:physical_network": "public"},
+    )  # fmt: skip
+    lab.make("subnet", caller="admin", network_id=ext["id"], ip_version=4, cidr="172.24.4.0/24", enable_dhcp=False)
+    return ext
+
+
+def test_a_network_without_ports_is_nowhere(lab: Lab) -> None:
+    tenant(lab)
+    lab.run()
+    assert all(not machine.standing for machine in lab.machines.values())
+
+
+def test_a_bound_port_comes_up_with_its_network_groups_and_dhcp(lab: Lab) -> None:
+    net, _ = tenant(lab)
+    port_id = lab.plug(net["id"], 1, dns_name="web")
+    lab.run()
+    view = lab.view(port_id)
+    assert view.up and view.device.startswith("tap") and view.status == "ACTIVE" and view.netns == "fake"
+    segment = lab.standing(1, "segment")[net["id"]]
+    assert segment.serves and segment.dhcp_ips == ("10.0.0.2/24",) and segment.vni > 0
+    assert [(h.ips, h.hostname) for h in segment.hosts] == [(("10.0.0.3",), "web")]
+    wish = lab.standing(1, "port")[port_id]
+    group_id = view.security_groups[0]
+    assert {r.remote_group for r in wish.rules} == {"", group_id}
+    assert lab.standing(1, "group")[group_id].addresses == ("10.0.0.3",)
+    assert lab.told == ["s1"]
+
+
+def test_deleting_a_port_leaves_nothing_and_frees_its_address_at_once(lab: Lab) -> None:
+    net, subnet = tenant(lab)
+    port_id = lab.plug(net["id"], 1)
+    lab.run()
+    lab.call("DELETE", f"/ports/{port_id}")
+    lab.call("GET", f"/ports/{port_id}", ok=404)
+    again = lab.make("port", network_id=net["id"], fixed_ips=[{"ip_address": "10.0.0.3"}])
+    lab.run()
+    assert not lab.machines[lab.node(1)].standing and not lab.machines[lab.node(1)].wishes
+    lab.call("DELETE", f"/ports/{again['id']}")
+    lab.call("DELETE", f"/subnets/{subnet['id']}")
+    lab.call("DELETE", f"/networks/{net['id']}")
+    lab.run()
+    assert lab.leftovers() == []
+
+
+def test_nodes_know_each_others_ports_and_one_serves(lab: Lab) -> None:
+    net, _ = tenant(lab)
+    first, second = lab.plug(net["id"], 1), lab.plug(net["id"], 2)
+    lab.run()
+    one, two = lab.standing(1, "segment")[net["id"]], lab.standing(2, "segment")[net["id"]]
+    assert (one.serves, two.serves) == (True, False) and len(one.hosts) == 2 and two.hosts == ()
+    assert one.endpoints == ("192.0.2.2",) and [p.ips for p in one.peers] == [("10.0.0.4",)]
+    assert {(p.ips, p.endpoint) for p in two.peers} == {(("10.0.0.2",), "192.0.2.1"), (("10.0.0.3",), "192.0.2.1")}
+    lab.db.transact(lambda tx: network.delete_port(tx, second, lab.now))
+    lab.run()
+    assert not lab.standing(2, "segment") and lab.standing(1, "segment")[net["id"]].peers == ()
+    assert lab.view(first).up
+
+
+def test_a_port_moves_to_another_node(lab: Lab) -> None:
+    net, _ = tenant(lab)
+    port_id = lab.plug(net["id"], 1)
+    lab.run()
+    lab.db.transact(lambda tx: network.bind_port(tx, port_id, lab.node(2), lab.now))
+    assert not lab.view(port_id).up
+    lab.run()
+    assert lab.view(port_id).up and lab.standing(2, "port") and not lab.standing(1, "port")
+    lab.db.transact(lambda tx: network.detach_port(tx, port_id, lab.now))
+    lab.run()
+    view = lab.view(port_id)
+    assert (view.status, view.device_id, view.node_id, view.up) == ("DOWN", "", None, False)
+    assert not any(machine.standing for machine in lab.machines.values())
+
+
+def test_a_rule_reaches_the_ports_of_its_group_and_members_follow(lab: Lab) -> None:
+    net, _ = tenant(lab)
+    group = lab.make("security_group", name="web")
+    port_id = lab.plug(net["id"], 1, security_groups=[group["id"]])
+    lab.run()
+    assert len(lab.standing(1, "port")[port_id].rules) == 2
+    other = lab.make("security_group", name="peers")
+    rule = lab.make("security_group_rule", security_group_id=group["id"], direction="ingress", protocol="tcp",
+                    port_range_min=80, port_range_max=80, remote_group_id=other["id"])  # fmt: skip
+    lab.run()
+    made = lab.standing(1, "port")[port_id].rules
+    assert drivers.Rule(direction="ingress", ethertype="IPv4", protocol="tcp", port_min=80, port_max=80,
+                        remote_group=other["id"]) in made  # fmt: skip
+    assert lab.standing(1, "group")[other["id"]].addresses == ()
+    lab.plug(net["id"], 2, security_groups=[other["id"]])
+    lab.run()
+    assert lab.standing(1, "group")[other["id"]].addresses == ("10.0.0.4",)
+    lab.call("DELETE", f"/security-group-rules/{rule['id']}")
+    lab.run()
+    assert other["id"] not in lab.standing(1, "group") and len(lab.standing(1, "port")[port_id].rules) == 2
+
+
+def routed(lab: Lab) -> tuple[Any, Any, Any, Any]:
+    net, subnet = tenant(lab)
+    ext = outside(lab)
+    router = lab.make("router", name="r", external_gateway_info={"network_id": ext["id"]})
+    lab.call("PUT", f"/routers/{router['id']}/add_router_interface", {"subnet_id": subnet["id"]})
+    return net, subnet, ext, router
+
+
+def test_a_router_stands_on_one_node_with_its_networks(lab: Lab) -> None:
+    net, _, ext, router = routed(lab)
+    port_id = lab.plug(net["id"], 2)
+    lab.run()
+    made = lab.standing(1, "router")[router["id"]]
+    assert made.legs[0].ips == ("10.0.0.1/24",) and made.gateway.ips == ("172.24.4.2/24",)
+    assert made.next_hops == ("172.24.4.1",) and made.snat
+    assert set(lab.standing(1, "segment")) == {net["id"], ext["id"]} and not lab.standing(2, "router")
+    ports = lab.call("GET", f"/ports?device_id={router['id']}", caller="admin")["ports"]
+    assert {port["status"] for port in ports} == {"ACTIVE"}
+    assert ("10.0.0.1",) in [p.ips for p in lab.standing(2, "segment")[net["id"]].peers]
+    floating = lab.make("floatingip", floating_network_id=ext["id"], port_id=port_id)
+    assert floating["status"] == "DOWN"
+    lab.run()
+    assert lab.standing(1, "router")[router["id"]].floating == ((floating["floating_ip_address"], "10.0.0.3"),)
+    assert lab.call("GET", f"/floatingips/{floating['id']}")["floatingip"]["status"] == "ACTIVE"
+    lab.call("PUT", f"/floatingips/{floating['id']}", {"floatingip": {"port_id": None}})
+    lab.run()
+    assert lab.standing(1, "router")[router["id"]].floating == ()
+    assert lab.call("GET", f"/floatingips/{floating['id']}")["floatingip"]["status"] == "DOWN"
+
+
+def test_a_leg_that_is_taken_off_goes_from_the_node_and_its_network_with_it(lab: Lab) -> None:
+    net, subnet, ext, router = routed(lab)
+    lab.run()
+    lab.call("PUT", f"/routers/{router['id']}/remove_router_interface", {"subnet_id": subnet["id"]})
+    lab.run()
+    assert lab.standing(1, "router")[router["id"]].legs == () and set(lab.standing(1, "segment")) == {ext["id"]}
+    lab.call("DELETE", f"/routers/{router['id']}")
+    lab.call("DELETE", f"/networks/{net['id']}")
+    lab.call("DELETE", f"/networks/{ext['id']}", caller="admin")
+    lab.call("GET", f"/networks/{net['id']}", ok=404)
+    lab.run()
+    assert lab.leftovers() == []
+
+
+def test_routers_and_dhcp_follow_when_their_node_falls_silent(lab: Lab) -> None:
+    net, _, _, router = routed(lab)
+    port_id = lab.plug(net["id"], 2)
+    lab.plug(net["id"], 1, server="s2")
+    lab.run()
+    assert lab.standing(1, "router") and lab.standing(1, "segment")[net["id"]].serves
+    lab.down.add(lab.node(1))
+    lab.now += 100
+    lab.report(lab.node(2))
+    lab.db.transact(lambda tx: network.node_seen(tx, lab.node(2), lab.now))
+    lab.run(20)
+    assert lab.standing(2, "router")[router["id"]].legs and lab.standing(2, "segment")[net["id"]].serves
+    assert lab.view(port_id).up
+    lab.down.clear()
+    lab.report(lab.node(1))
+    lab.db.transact(lambda tx: network.node_seen(tx, lab.node(1), lab.now))
+    things = {key for key in lab.machines[lab.node(1)].standing if key[0] == "router"}
+    assert {
+        ("router", i) for i in lab.db.read(lambda tx: network.expected(tx, lab.node(1)))["router"]
+    } & things == set()
+    lab.run(20)
+    assert not lab.standing(1, "segment")[net["id"]].serves
+
+
+def test_one_node_away_does_not_hold_up_the_others(lab: Lab) -> None:
+    net, _ = tenant(lab)
+    lab.plug(net["id"], 1)
+    lab.run()
+    lab.down.add(lab.node(1))
+    port_id = lab.plug(net["id"], 2)
+    lab.run(10)
+    assert lab.view(port_id).up
+
+
+def test_after_a_reboot_everything_stands_again(lab: Lab) -> None:
+    net, _, _, _ = routed(lab)
+    port_id = lab.plug(net["id"], 1)
+    lab.run()
+    before = dict(lab.machines[lab.node(1)].standing)
+    lab.machines[lab.node(1)].reboot()
+    lab.db.transact(lambda tx: network.node_seen(tx, lab.node(1), lab.now))
+    lab.run()
+    assert lab.machines[lab.node(1)].standing == before and lab.view(port_id).up
+
+
+def test_what_a_node_lost_is_noticed_by_comparing(lab: Lab) -> None:
+    net, _ = tenant(lab)
+    port_id = lab.plug(net["id"], 1)
+    lab.run()
+    machine = lab.machines[lab.node(1)]
+    del machine.standing["port", port_id], machine.wishes["port", port_id]
+    things = {**FakeSwitch(machine).list_things(), "group": ["stranger"]}
+    orphans = lab.db.transact(lambda tx: network.compare_node(tx, lab.node(1), things, lab.now))
+    assert orphans == {"group": ["stranger"]}
+    lab.run()
+    assert lab.standing(1, "port")
+
+
+def test_many_ports_of_one_network_cost_few_driver_calls(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    net, _ = tenant(lab)
+    lab.call("PUT", f"/quotas/{DEMO.project_id}", {"quota": {"port": -1}}, caller="admin")
+    for number in range(100):
+        lab.plug(net["id"], 1 + number % 2, server=f"s{number}")
+    lab.run()
+    assert len(lab.standing(1, "port")) == 50 and len(lab.told) == 100
+    assert lab.effects <= 2 * (100 + 100)  # before and after each call: one call a port, few for what they share
+    lab.db.close()
+
+
+ACTS = ("plug1", "plug2", "unplug", "move", "rule", "floating", "unfloat", "router", "run", "down", "up", "reboot")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(acts=st.lists(st.sampled_from(ACTS), min_size=3, max_size=14), kills=st.lists(st.integers(1, 60), max_size=4))
+def test_whatever_is_killed_nothing_is_stuck_and_nothing_is_left(
+    tmp_path_factory: pytest.TempPathFactory, acts: list[str], kills: list[int]
+) -> None:
+    lab = Lab(tmp_path_factory.mktemp("lab"))
+    net, subnet, ext, router = routed(lab)
+    group = lab.call("GET", "/security-groups")["security_groups"][0]
+    ports: list[str] = []
+    kills = [*kills]
+    for number, act in enumerate(acts):
+        if kills:
+            lab.kill_at = lab.effects + kills.pop()
+        do(lab, act, number, net, subnet, ext, router, group, ports)
+    lab.down.clear()
+    for machine in lab.machines:
+        lab.report(machine)
+        lab.db.transact(lambda tx, m=machine: network.node_seen(tx, m, lab.now))
+    lab.run(120)
+    assert lab.db.read(network.inconsistencies) == []
+    assert all(lab.view(port_id).up for port_id in ports)
+    assert lab.standing(1, "router") or lab.standing(2, "router") or not legs(lab, router)
+    tear_down(lab, net, subnet, ext, router, ports)
+    lab.run(120)
+    lab.kill_at = -1
+    for machine in lab.machines:
+        things = FakeSwitch(lab.machines[machine]).list_things()
+        assert lab.db.transact(lambda tx, m=machine, t=things: network.compare_node(tx, m, t, lab.now)) == {
+            kind: ids for kind, ids in things.items() if ids
+        }, "what is left is wished by nobody, and is only where a node was away"
+    if not any(act == "down" for act in acts):
+        assert lab.leftovers() == []
+    lab.db.close()
+    lab.api.loop.close()
+
+
+def legs(lab: Lab, router: Any) -> list[Any]:
+    owner = "network:router_interface"
+    return list(lab.call("GET", f"/ports?device_id={router['id']}&device_owner={owner}")["ports"])
+
+
+def do(
+    lab: Lab, act: str, number: int, net: Any, subnet: Any, ext: Any, router: Any, group: Any, ports: list[str]
+) -> None:
+    match act:
+        case "plug1" | "plug2":
+            ports.append(lab.plug(net["id"], int(act[-1]), server=f"s{number}"))
+        case "unplug" if ports:
+            gone = ports.pop(0)
+            lab.db.transact(lambda tx: network.delete_port(tx, gone, lab.now))
+        case "move" if ports:
+            lab.db.transact(lambda tx: network.bind_port(tx, ports[0], lab.node(1 + number % 2), lab.now))
+        case "rule":
+            lab.make("security_group_rule", security_group_id=group["id"], direction="ingress", protocol="tcp",
+                     port_range_min=number + 1, port_range_max=number + 1)  # fmt: skip
+        case "floating" if ports and legs(lab, router):
+            body = {"floatingip": {"floating_network_id": ext["id"], "port_id": ports[-1]}}
+            assert lab.api("POST", f"{B}/floatingips", body).status in (201, 409)
+        case "unfloat":
+            for floating in lab.call("GET", "/floatingips")["floatingips"]:
+                lab.call("DELETE", f"/floatingips/{floating['id']}")
+        case "router":
+            verb = "remove" if legs(lab, router) else "add"
+            answer = lab.api("PUT", f"{B}/routers/{router['id']}/{verb}_router_interface", {"subnet_id": subnet["id"]})
+            assert answer.status in (200, 409)
+        case "run":
+            lab.run(5)
+        case "down":
+            lab.down.add(lab.node(1 + number % 2))
+        case "up":
+            lab.down.clear()
+        case "reboot":
+            node_id = lab.node(1 + number % 2)
+            lab.machines[node_id].reboot()
+            lab.db.transact(lambda tx: network.node_seen(tx, node_id, lab.now))
+
+
+def tear_down(lab: Lab, net: Any, subnet: Any, ext: Any, router: Any, ports: list[str]) -> None:
+    for floating in lab.call("GET", "/floatingips")["floatingips"]:
+        lab.call("DELETE", f"/floatingips/{floating['id']}")
+    for port_id in ports:
+        lab.call("DELETE", f"/ports/{port_id}")
+    if legs(lab, router):
+        lab.call("PUT", f"/routers/{router['id']}/remove_router_interface", {"subnet_id": subnet["id"]})
+    lab.call("DELETE", f"/routers/{router['id']}")
+    lab.call("DELETE", f"/networks/{net['id']}")
+    lab.call("DELETE", f"/networks/{ext['id']}", caller="admin")
+
+
+def test_policy_defaults_refer_to_rules_that_exist() -> None:
+    enforcer = Enforcer()
+    for name, text in network.SERVICE.rules.items():
+        enforcer.declare(name, text)
+    enforcer.check_references()
