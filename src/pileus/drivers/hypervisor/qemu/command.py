@@ -1,7 +1,7 @@
 """Pure: a guest as the words that start its QEMU."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +11,10 @@ from msgspec import Struct
 from pileus.compute.drivers import Guest
 
 from .devices import (
+    CONTROLLERS,
     Options,
     block_node,
     config_drive,
-    controllers,
     disk_devices,
     disk_name,
     nic_backend,
@@ -37,6 +37,7 @@ class Start(Struct, frozen=True, kw_only=True):
     guest: Guest
     machine: str  # a pinned machine type
     places: Mapping[str, int]
+    controllers: Sequence[str] = ()
     ports: int = 0  # how many root ports a q35 guest has
     accelerator: Literal["kvm", "tcg"]
     run: Path  # folder of the sockets
@@ -57,7 +58,7 @@ def command(start: Start) -> list[str]:
     words += ["-object", _json({"qom-type": "rng-random", "id": "entropy", "filename": "/dev/urandom"})]
     rng = {"driver": "virtio-rng-pci", "id": "rng0", "rng": "entropy", "max-bytes": 4096, "period": 1000}
     balloon = {"driver": "virtio-balloon-pci", "id": "balloon0", "free-page-reporting": True}
-    for device in (rng, balloon, *controllers(guest).values()):
+    for device in (rng, balloon, *(CONTROLLERS[name] for name in start.controllers)):
         words += ["-device", _json(device | pci(guest.machine, start.places[device["id"]]))]
     return [*words, *_disks(start), *_nics(start)]
 

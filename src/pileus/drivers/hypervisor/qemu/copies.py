@@ -1,8 +1,9 @@
 """Copies of one disk as it was at one point in time, for snapshots and images.
 
-While the guest runs, QEMU makes the copy itself (blockdev-backup: what the guest overwrites is
-copied first); the job goes on when the agent dies and is found again by its name.  When it does
-not, the file is copied.
+While the guest runs, QEMU makes the copy itself (blockdev-mirror: when the copy has caught up, what
+is written goes to both until the job is ended, at one point in time).  Its zeros become holes, which
+blockdev-backup would allocate.  The job goes on when the agent dies and is found again by its name.
+When the guest does not run, the file is copied.
 """
 
 import hashlib
@@ -51,6 +52,8 @@ class Copies:
         if state is None:
             self._begin(qmp, node, job, part)
             return None
+        if state["status"] == "ready":
+            qmp.call("block-job-cancel", {"device": job})  # of a job that is ready: end it, keep the copy
         if state["status"] != "concluded":
             return None
         self._end(qmp, job)
@@ -115,8 +118,8 @@ class Copies:
         file = {"driver": "file", "filename": f"/dev/fdset/{fdset}", "discard": "unmap"}
         target = {"driver": "raw", "node-name": job, "file": file, "discard": "unmap", "detect-zeroes": "unmap"}
         qmp.call("blockdev-add", target)
-        job_options = {"job-id": job, "device": node, "target": job, "sync": "full"}
-        qmp.call("blockdev-backup", job_options | {"auto-dismiss": False})
+        job_options = {"job-id": job, "device": node, "target": job, "sync": "full", "copy-mode": "write-blocking"}
+        qmp.call("blockdev-mirror", job_options | {"auto-dismiss": False})
 
     def _end(self, qmp: Qmp, job: str) -> None:
         qmp.call("job-dismiss", {"id": job})

@@ -39,15 +39,16 @@ def read_only(disk: Disk) -> bool:
     return disk.device == "cdrom" or (isinstance(disk.source, Connection) and disk.source.read_only)
 
 
-def controllers(guest: Guest) -> dict[str, Options]:
-    """Controllers that the guest's disks need, by name."""
+CONTROLLERS: dict[str, Options] = {
+    "scsi0": {"driver": "virtio-scsi-pci", "id": "scsi0"},
+    "usb0": {"driver": "qemu-xhci", "id": "usb0", "p2": 15, "p3": 15},
+}
+
+
+def controllers(guest: Guest) -> tuple[str, ...]:
+    """Names of the controllers that the guest's disks need."""
     buses = {disk.bus for disk in guest.disks}
-    found: dict[str, Options] = {}
-    if "scsi" in buses:
-        found["scsi0"] = {"driver": "virtio-scsi-pci", "id": "scsi0"}
-    if "usb" in buses:
-        found["usb0"] = {"driver": "qemu-xhci", "id": "usb0", "p2": 15, "p3": 15}
-    return found
+    return tuple(name for name, bus in (("scsi0", "scsi"), ("usb0", "usb")) if bus in buses)
 
 
 def device_names(guest: Guest) -> list[str]:

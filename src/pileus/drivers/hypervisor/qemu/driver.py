@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from pileus.compute.drivers import Broken, Capabilities, Guest, GuestSeen, ImageSource, Refused
 from pileus.drivers.background import Background
 from pileus.drivers.image_cache import ImageCache
@@ -84,6 +86,15 @@ class QemuHypervisor:
                 with machine.lock:
                     machine.hang_up()
             self._machines.clear()
+
+    def go_down(self, seconds: float) -> None:
+        """Shut all guests down before the node goes down, and end those that run after `seconds`."""
+        self.settings = msgspec.structs.replace(self.settings, acpi_seconds=seconds)
+        machines = [self._machine(guest_id) for guest_id in self.list_guests()]
+        deadline = time.monotonic() + seconds + 5.0
+        while machines and time.monotonic() < deadline:
+            machines = [machine for machine in machines if not _went_down(machine, self.settings)]
+            time.sleep(0.1)
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -208,6 +219,13 @@ class QemuHypervisor:
                 if time.monotonic() - pruned > 3600:
                     pruned = time.monotonic()
                     self.images.prune()
+
+
+def _went_down(machine: Machine, settings: Settings) -> bool:
+    with machine.lock, suppress(OSError, LookupError):
+        machine.settings = settings
+        return machine.go_down()
+    return False
 
 
 def _choose(wanted: str, uid: int, folder: Path) -> accelerator.Accelerator:

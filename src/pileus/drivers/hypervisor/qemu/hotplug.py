@@ -14,6 +14,7 @@ import msgspec
 from pileus.compute.drivers import Disk, Guest, Nic, Refused
 
 from .devices import (
+    CONTROLLERS,
     block_node,
     controllers,
     disk_devices,
@@ -59,7 +60,7 @@ class Hotplug:
             if name not in wanted_disks:
                 done = self._take_out(name, there, partial(self._drop_disk, disk)) and done
             elif name not in there:
-                self._plug_disk(disk, there)
+                done = self._plug_disk(disk, there) and done
         for name, nic in nics.items():
             if name not in wanted_nics:
                 done = self._take_out(name, there, partial(self._drop_nic, nic)) and done
@@ -78,17 +79,20 @@ class Hotplug:
             raise Refused(f"no slot is left for {name}; a restart of the server makes room")
         return place
 
-    def _plug_disk(self, disk: Disk, there: set[str]) -> None:
+    def _plug_disk(self, disk: Disk, there: set[str]) -> bool:
+        """Put a disk in; False while one that had its place is still being closed."""
         guest = self._guest()
         if disk.bus == "ide":
             raise Refused(f"disk {disk.id}: nothing can be plugged into an IDE bus while the server runs")
         grown = msgspec.structs.replace(guest, disks=(*(d for d in guest.disks if d.id != disk.id), disk))
-        for name, controller in controllers(grown).items():
-            if name not in there:
-                self.qmp.call("device_add", controller | pci(guest.machine, self._free_place(name)))
+        for controller in controllers(grown):
+            if controller not in there:
+                self.qmp.call("device_add", CONTROLLERS[controller] | pci(guest.machine, self._free_place(controller)))
+                self.record.controllers = (*self.record.controllers, controller)
         name = disk_name(disk.id)
         place = self._free_place(name)
-        self._drop_disk(disk)
+        if not self._drop_disk(disk):
+            return False
         if is_remote(disk):
             self.qmp.call("blockdev-add", block_node(disk, place, self._relay(disk)))
         else:
@@ -103,6 +107,7 @@ class Hotplug:
         if disk.bus == "usb" and disk.device == "cdrom":
             self.qmp.call("qom-set", {"path": f"/machine/peripheral/bot{place}", "property": "attached", "value": True})
         self.record.running = grown
+        return True
 
     def _plug_nic(self, nic: Nic) -> None:
         guest = self._guest()
@@ -118,19 +123,16 @@ class Hotplug:
         self.qmp.call("device_add", nic_device(grown, nic, place))
         self.record.running = grown
 
-    def _take_out(self, name: str, there: set[str], drop: Callable[[], None]) -> bool:
+    def _take_out(self, name: str, there: set[str], drop: Callable[[], bool]) -> bool:
         """Ask the guest to let go of a device; True when it did and the host's end is gone as well."""
         if name in there:
             with suppress(QmpError):  # it was asked already and has not answered
                 self.qmp.call("device_del", {"id": name})
             there = self.attached()
-        if name not in there:
-            drop()
-            return True
-        return False
+        return name not in there and drop()
 
-    def _drop_disk(self, disk: Disk) -> None:
-        """Close the host's end of a disk whose device is gone (or was never made)."""
+    def _drop_disk(self, disk: Disk) -> bool:
+        """Close the host's end of a disk whose device is gone (or was never made); False while it is in use."""
         guest = self._guest()
         name = disk_name(disk.id)
         place = self.record.places.get(name, 0)
@@ -138,13 +140,17 @@ class Hotplug:
             with suppress(QmpError):
                 self.qmp.call("device_del", {"id": f"bot{place}"})
         if node_name(place) in {node["node-name"] for node in self.qmp.call("query-named-block-nodes", {"flat": True})}:
-            self.qmp.call("blockdev-del", {"node-name": node_name(place)})
+            try:
+                self.qmp.call("blockdev-del", {"node-name": node_name(place)})
+            except QmpError:  # a device that is gone lets go of its node a moment later
+                return False
         for fdset in self.qmp.call("query-fdsets"):  # an open descriptor would keep the file locked
             if any(fd.get("opaque") == name for fd in fdset["fds"]):
                 self.qmp.call("remove-fd", {"fdset-id": fdset["fdset-id"]})
         self.record.running = msgspec.structs.replace(guest, disks=tuple(d for d in guest.disks if d.id != disk.id))
+        return True
 
-    def _drop_nic(self, nic: Nic) -> None:
+    def _drop_nic(self, nic: Nic) -> bool:
         guest = self._guest()
         place = self.record.places.get(nic_name(nic.port_id), 0)
         with suppress(QmpError):  # gone already
@@ -152,6 +158,7 @@ class Hotplug:
         self.record.running = msgspec.structs.replace(
             guest, nics=tuple(n for n in guest.nics if n.port_id != nic.port_id)
         )
+        return True
 
     def _grow(self, wish: Guest) -> None:
         """Tell the guest of disks that became larger (Block Storage API, "Extend a volume size", in use)."""

@@ -26,7 +26,7 @@ from pileus.drivers.sandbox import confined
 from . import accelerator, console, disks, limits, record
 from .boots import Boots
 from .command import PINNED, Start, command, ports_for
-from .devices import CONFIG_DRIVE, device_names, disk_name, is_remote, nic_name, read_only
+from .devices import CONFIG_DRIVE, controllers, device_names, disk_name, is_remote, nic_name, read_only
 from .hotplug import Hotplug
 from .memory import Memory
 from .process import Process
@@ -107,6 +107,13 @@ class Machine:
             resident_bytes=_resident_bytes(pid),
         )
 
+    def go_down(self) -> bool:
+        """Shut the guest down because its node goes down; it counts as lost, so that it runs again later."""
+        if not self.process.alive():
+            return True
+        self.record().why = "lost"
+        return self._shut_down()
+
     def remove(self) -> bool:
         """End it and remove everything; True when nothing is left."""
         self.hang_up()
@@ -171,14 +178,18 @@ class Machine:
             known = self.record()
         except LookupError:
             known = self._record = Record(guest=wish)
-        bound = known.running is not None and (self.process.alive() or self.memory.there())
         places = dict(known.places)
-        known.give_places(
-            dict.fromkeys([*(device_names(known.running) if bound and known.running else ()), *device_names(wish)])
-        )
+        known.give_places(dict.fromkeys([*self._bound(), *device_names(wish)]))
         if known.guest != wish or known.places != places:
             known.guest = wish
             self._save()
+
+    def _bound(self) -> list[str]:
+        """Names of devices whose places are taken: by a process that runs, or by a saved memory."""
+        known = self.record()
+        if known.running is None or not (self.process.alive() or self.memory.there()):
+            return []
+        return [*device_names(known.running), *known.controllers]
 
     def _save(self) -> None:
         record.save(self.folder / "record", self.record())
@@ -203,7 +214,7 @@ class Machine:
         with self.talk() as qmp:
             able = qmp.call("query-status")["status"] == "running"
             if not known.pressed_at:
-                known.pressed_at, known.asked = now, True
+                known.pressed_at, known.why = now, known.why or "asked"
                 self._save()
             if not able or now - known.pressed_at > self.settings.acpi_seconds:
                 return self._end()
@@ -215,7 +226,7 @@ class Machine:
     def _end(self) -> bool:
         self.hang_up()
         known = self.record()
-        known.asked = True
+        known.why = known.why or "asked"
         self._save()
         if not self.process.kill():
             raise ConnectionError(f"guest {self.id}: its process does not end")
@@ -264,15 +275,19 @@ class Machine:
             return True
         if not self.settings.boots.turn(self.id):
             return False
-        known, resumes = self.record(), self.memory.there()
+        known = self.record()
+        if self._ended(known) == "crash":  # a memory that QEMU could not take back is given up for a cold start
+            self.memory.drop()
+        resumes = self.memory.there()
         if resumes and known.running is not None:
             shown = _with_sources_of(wish, known.running)
         else:
             shown, resumes = wish, False
             known.give_places(device_names(wish))
             known.machine, known.ports = PINNED[wish.machine], ports_for(known.places)
+            known.controllers = controllers(wish)
         known.running, known.resets, known.reboots = shown, wish.resets, wish.reboots
-        known.asked, known.pressed_at, known.started_at = False, 0.0, time.time()
+        known.why, known.pressed_at, known.started_at = "", 0.0, time.time()
         self._save()
         if shown.config_drive is not None:
             disks.make_config_drive(self.folder / "config.iso", shown.config_drive)
@@ -315,6 +330,7 @@ class Machine:
             machine=known.machine,
             places=known.places,
             ports=known.ports,
+            controllers=known.controllers,
             accelerator=self.settings.accelerator,
             run=self.run,
             console=kept(console.open_log(self.folder)),
@@ -358,7 +374,8 @@ class Machine:
             if wish.power == "off":
                 self.memory.drop()
                 known.resets, known.reboots = wish.resets, wish.reboots
-                known.asked, known.pressed_at = known.asked or self._ended(known) == "crash", 0.0
+                known.why = "asked" if self._ended(known) == "crash" else known.why
+                known.pressed_at = 0.0
                 self._save()
             return wish.power in ("off", "suspended")
         with self.talk() as qmp:
@@ -375,12 +392,8 @@ class Machine:
         return True
 
     def _resume(self, qmp: Qmp) -> bool:
-        """Give a fresh QEMU the saved memory; a memory that cannot be used is given up for a cold start."""
-        state = qmp.call("query-migrate").get("status", "none")
-        if state == "failed":
-            self._end()
-            self.memory.drop()
-        elif state == "none":
+        """Give a fresh QEMU the saved memory (it ends when it cannot take it)."""
+        if qmp.call("query-migrate").get("status", "none") == "none":
             self._seal()
             self.memory.load(qmp)
         return False
@@ -418,10 +431,6 @@ class Machine:
         if alive or not self.memory.there():
             kept = {disk.id for disk in wish.disks if isinstance(disk.source, LocalDisk)} | set(wish.keep)
             disks.remove_others(self.folder, kept)
-            places = dict(known.places)
-            known.give_places(device_names(wish))
-            if known.places != places:
-                self._save()
         far = {known.places[disk_name(disk.id)] for disk in wish.disks if is_remote(disk)} if alive else set()
         return all(relay.remove() for relay in self._relays() if int(relay.folder.name) not in far)
 
@@ -451,8 +460,8 @@ class Machine:
     def _ended(self, known: Record) -> Ended:
         """Why the process is not there."""
         code = self.process.exit_code()
-        if known.asked or known.running is None:
-            return "asked"
+        if known.why or known.running is None:
+            return known.why or "asked"
         if code is None or code in _KILLED or "terminating on signal" in self.process.complaint():
             return "lost"
         return "guest" if code == 0 else "crash"

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 _ENDING = 10.0  # seconds until a killed process must be gone
+_TELLING = 1.0  # seconds until the exit code of one that is gone must be written
 
 
 class Process:
@@ -28,17 +29,7 @@ class Process:
 
     def alive(self) -> bool:
         """Whether it runs (its lock is held)."""
-        try:
-            fd = os.open(self.folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return _held(self.folder / "lock")
 
     def pid(self) -> int:
         """Its process id, 0 when it does not run or has not begun."""
@@ -49,7 +40,13 @@ class Process:
         return self._pid
 
     def exit_code(self) -> int | None:
-        """How it ended (128 + signal when killed); None when nobody saw it, or it runs."""
+        """How it ended (128 + signal when killed); None when nobody saw it, or it runs.
+
+        bubblewrap writes that down a moment after the end, and holds the file for so long.
+        """
+        deadline = time.monotonic() + _TELLING
+        while not self.alive() and _held(self.folder / "status") and time.monotonic() < deadline:
+            time.sleep(0.001)
         return self._status().get("exit-code")
 
     def log(self) -> Path:
@@ -66,7 +63,10 @@ class Process:
     def status_fd(self) -> int:
         """A fresh file for what bubblewrap tells of the process, to be passed to `start`."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return os.open(self.folder / "status", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        (self.folder / "status").unlink(missing_ok=True)
+        fd = os.open(self.folder / "status", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return fd
 
     def start(self, argv: Sequence[str], status_fd: int, fds: Sequence[int] = ()) -> None:
         """Start it, with `fds` inherited; raises BlockingIOError when one runs already."""
@@ -111,3 +111,18 @@ class Process:
             for line in (self.folder / "status").read_bytes().splitlines():
                 found |= msgspec.json.decode(line, type=dict[str, int])
         return found
+
+
+def _held(path: Path) -> bool:
+    """Whether a process holds the lock of a file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from msgspec import Struct, field
@@ -24,10 +25,11 @@ class Record(Struct, kw_only=True):
     running: Guest | None = None  # as started, with what was plugged since; None: it never was
     machine: str = ""  # pinned machine type of `running`
     ports: int = 0  # root ports that `running` was started with
+    controllers: tuple[str, ...] = ()  # of `running`: they stay when the last disk on them goes
     resets: int = 0
     reboots: int = 0
     places: dict[str, int] = field(default_factory=dict)  # name of a device → 1 …
-    asked: bool = True  # the end of the process was (or will be) our doing
+    why: Literal["", "asked", "lost"] = "asked"  # why the process ended (or will end), when it was our doing
     pressed_at: float = 0.0  # when the power button was first pressed for this stop or soft reboot
     started_at: float = 0.0
 
