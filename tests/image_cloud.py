@@ -160,10 +160,11 @@ class ImageCloud:
 
     def leaked(self) -> set[str]:
         """Blobs and partial uploads that no row accounts for, and contradictions of the rows."""
-        expected = self.db.read(facade.expected_blobs)
+        expected, passing = self.db.read(lambda tx: (facade.expected_blobs(tx), facade.passing_blobs(tx)))
+        there = set(self.blob.list())
         partial = {path.name for path in (self.folder / "images" / "partial").iterdir()}
         wrong = set(self.db.read(facade.inconsistencies))
-        return (set(self.blob.list()) - expected) | partial | wrong
+        return (there - expected - passing) | (expected - there) | partial | wrong
 
     def close(self) -> None:
         for thread in self.hub.threads:

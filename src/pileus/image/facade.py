@@ -155,8 +155,14 @@ def blob_name(tx: Tx, image_id: str) -> str:
 
 
 def expected_blobs(tx: Tx) -> set[str]:
-    """Names that the blob store may hold; anything else there has leaked."""
-    return {name for image in IMAGES.all(tx) for name in blobs_of(image)}
+    """Names that the blob store must hold."""
+    images = IMAGES.all(tx)
+    return {i.location for i in images if i.location} | {i.staged.name for i in images if i.staged}
+
+
+def passing_blobs(tx: Tx) -> set[str]:
+    """Names that the blob store may hold besides, for now: bytes that are arriving, bytes that a step removes."""
+    return {name for image in IMAGES.all(tx) for name in blobs_of(image)} - expected_blobs(tx)
 
 
 def inconsistencies(tx: Tx) -> list[str]:

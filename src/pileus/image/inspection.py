@@ -28,19 +28,22 @@ class Inspector:
     def __init__(self, virtual_cap: int):
         self.virtual_cap = virtual_cap  # bytes
         self._alive = {n: k() for n in _NAMES if (k := format_inspector.get_inspector(n)) and n != "raw"}
+        self._hungry = dict(self._alive)  # those that have not seen all they need
         self._size = 0
 
     def eat(self, data: bytes) -> None:
         """Show the next bytes to every format that may still match."""
         self._size += len(data)
-        for name, inspector in list(self._alive.items()):
+        for name, inspector in list(self._hungry.items()):
             try:
                 inspector.eat_chunk(data)
+                matches = not inspector.complete or inspector.format_match
             except Exception:  # whatever a hostile file does to a parser, that format is then not found
+                matches = False
+            if not matches:
                 del self._alive[name]
-                continue
-            if inspector.complete and not inspector.format_match:
-                del self._alive[name]
+            if not matches or inspector.complete:
+                del self._hungry[name]
 
     def sure_not(self, disk_format: str) -> bool:
         """Whether it is certain before the end that the bytes are not of this format."""

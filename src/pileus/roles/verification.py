@@ -73,9 +73,9 @@ def _records(tx: Tx) -> list[str]:
 
 
 def _blobs(db: Database, hub: Connect) -> Iterator[str]:
-    wanted = db.read(image.expected_blobs)
+    wanted, passing = db.read(lambda tx: (image.expected_blobs(tx), image.passing_blobs(tx)))
     there = set(hub.blob.list())
-    yield from (f"image store: {name} belongs to no image" for name in there - wanted)
+    yield from (f"image store: {name} belongs to no image" for name in there - wanted - passing)
     yield from (f"image store: {name} is missing" for name in wanted - there)
 
 
