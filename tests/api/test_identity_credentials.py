@@ -217,6 +217,10 @@ def test_a_credential_keeps_its_owner_and_project(cloud: IdentityCloud, eve: Eve
     ec2 = {"user_id": eve.id, "type": "ec2", "blob": blob}
     assert cloud("POST", "/credentials", {"credential": {**ec2, "project_id": foreign}}, token=eve.token).status == 403
     assert cloud("POST", "/credentials", {"credential": ec2}, token=eve.token).status == 400
+    kept = cloud.make("/credentials", "credential", token=eve.token, **{**ec2, "project_id": eve.project_id})
+    renamed = {"credential": {"blob": '{"access": "b", "secret": "s"}'}}
+    assert cloud("PATCH", f"/credentials/{kept['id']}", renamed, token=eve.token).status == 403
+    assert cloud("PATCH", f"/credentials/{kept['id']}", renamed).status == 200
     wrong = {**ec2, "project_id": eve.project_id, "blob": "no json"}
     assert cloud("POST", "/credentials", {"credential": wrong}, token=eve.token).status == 400
 

@@ -156,6 +156,33 @@ def test_a_domain_is_a_project_too(cloud: IdentityCloud) -> None:
     assert made["id"] in {p["id"] for p in cloud("GET", "/projects?is_domain=true").json["projects"]}
     assert made["id"] not in {p["id"] for p in cloud("GET", "/projects").json["projects"]}
     assert cloud("DELETE", f"/projects/{made['id']}").status == 403
+    cloud("PATCH", f"/projects/{made['id']}", {"project": {"enabled": False}})
+    assert cloud("DELETE", f"/projects/{made['id']}").status == 204
+
+
+def test_users_see_their_own_projects(cloud: IdentityCloud) -> None:
+    eve = cloud.person("eve")
+    cloud.person("mallory")
+    here = f"/users/{eve['id']}/projects"
+    own, other = cloud.token("eve", "secret", project="eve"), cloud.token("mallory", "secret", project="mallory")
+    assert [p["name"] for p in cloud("GET", here, token=own).json["projects"]] == ["eve"]
+    assert [p["name"] for p in cloud("GET", f"{here}?name=eve").json["projects"]] == ["eve"]
+    assert cloud("GET", here, token=other).status == 403
+
+
+def test_regions_form_a_tree_without_rings(cloud: IdentityCloud) -> None:
+    assert cloud("PUT", "/regions/earth", {"region": {"description": "all"}}).json["region"]["id"] == "earth"
+    cloud.make("/regions", "region", id="europe", parent_region_id="earth")
+    assert cloud("POST", "/regions", {"region": {"id": "earth"}}).status == 409
+    for wrong in ("earth", "europe"):
+        assert cloud("PATCH", "/regions/earth", {"region": {"parent_region_id": wrong}}).status == 400
+    assert cloud("PATCH", "/regions/earth", {"region": {"parent_region_id": "mars"}}).status == 404
+    assert cloud("PATCH", "/regions/earth", {"region": {"description": None}}).json["region"]["description"] == ""
+    assert [r["id"] for r in cloud("GET", "/regions?parent_region_id=earth").json["regions"]] == ["europe"]
+    assert cloud("DELETE", "/regions/RegionOne").status == 409, "endpoints are there"
+    assert cloud("DELETE", "/regions/earth").status == 204 and cloud("GET", "/regions/europe").status == 404
+    assert cloud("POST", "/regions", {"region": {"id": "a/b"}}).status == 400
+    assert cloud("POST", "/regions", {"region": {}}).status == 201
 
 
 def test_deleting_a_domain_takes_its_content_along(cloud: IdentityCloud) -> None:

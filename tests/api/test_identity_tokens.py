@@ -92,6 +92,24 @@ def test_malformed_log_ins_are_bad_requests(cloud: IdentityCloud, auth: object) 
     assert cloud("POST", "/auth/tokens", {"auth": auth}, token="").status == 400
 
 
+def test_a_token_that_is_no_longer_one_cannot_be_exchanged(cloud: IdentityCloud) -> None:
+    token = cloud.token("admin", PASSWORD)
+    cloud("DELETE", "/auth/tokens", headers={"x-subject-token": token})
+    for wrong in (token, "nonsense"):
+        assert cloud.log_in({"token": {"id": wrong}}, PROJECT_ADMIN).status == 404
+
+
+def test_two_methods_must_be_of_one_user(cloud: IdentityCloud) -> None:
+    cloud.person("eve")
+    mine, other = cloud.token("eve", "secret"), cloud.token("admin", PASSWORD)
+    password = {"user": {"name": "eve", "domain": {"id": "default"}, "password": "secret"}}
+    both = cloud.log_in(
+        {"password": password, "token": {"id": mine}}, {"project": {"name": "eve", "domain": {"id": "default"}}}
+    )
+    assert both.status == 201 and set(both.json["token"]["methods"]) == {"password", "token"}
+    assert cloud.log_in({"password": password, "token": {"id": other}}).status == 401
+
+
 def test_unknown_methods_are_refused(cloud: IdentityCloud) -> None:
     assert cloud.log_in({"saml3": {}}).status == 401
 

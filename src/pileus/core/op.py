@@ -6,13 +6,14 @@ An operation without a rule and a loader does not register, so nothing answers u
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pileus.core.context import Context
 from pileus.core.errors import Problem
 from pileus.core.fields import FIRST, LATEST, Fields, Version, parse_version
 from pileus.core.schema import Schema, compile_schema
 
+F = TypeVar("F", bound=Callable[..., Any])
 Loader = Callable[..., Any]
 Slow = Callable[[Any], Awaitable[Mapping[str, Any]]]  # of the call: what the handler gets by these names
 PUBLIC = "public"  # the rule of the few operations that need no token
@@ -193,7 +194,7 @@ class Service:
         streams: bool = False,
         body_limit: int = 114_688,
         slow: Slow | None = None,
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    ) -> Callable[[F], F]:
         """Register the function below as an operation; `allow` is its rule's default.
 
         `reads`: a POST that changes nothing; `writes`: a GET that may make what every project has.
@@ -205,7 +206,7 @@ class Service:
         if rule != PUBLIC and rule not in self.rules:
             raise ValueError(f"{method} {path}: rule {rule} has no default")
 
-        def register(run: Callable[..., Any]) -> Callable[..., Any]:
+        def register(run: F) -> F:
             whole = self.root + (self.base if base is None else base) + path
             self.operations.append(
                 Operation(

@@ -13,7 +13,7 @@ from pileus.core.context import Context
 from pileus.core.errors import Forbidden, NotFound, Unauthorized
 from pileus.core.events import record
 from pileus.core.op import PUBLIC, Many, Page, Reply, collection, unguarded
-from pileus.core.paging import Query
+from pileus.core.paging import Listing, Query
 from pileus.identity.domain import DOMAIN
 from pileus.identity.login import (
     LOGIN,
@@ -28,8 +28,8 @@ from pileus.identity.login import (
 )
 from pileus.identity.project import PROJECT
 from pileus.identity.rows import PROJECTS, USERS, Project
-from pileus.identity.service import IDENTITY, READER, links_beside
-from pileus.identity.standing import Refused, Standing, effective_roles, standing
+from pileus.identity.service import IDENTITY, READER, links_beside, listed
+from pileus.identity.standing import REACHABLE, Refused, Standing, effective_roles, standing
 from pileus.identity.token import Payload
 from pileus.identity.tokens import Known, Tokens, revoke, tokens_of
 
@@ -106,7 +106,7 @@ def issue_token(ctx: Context, body: dict[str, Any], query: Query, proven: Proven
     if "token" in proven.methods:
         known = tokens(ctx).examine(ctx.tx, auth["identity"]["token"]["id"], ctx.now)
         if known is None:
-            raise Unauthorized(WRONG)
+            raise NotFound("Could not find token.")  # not 401, as upstream and its test suite have it
         parent = known.payload
         check_rescope(parent, proven)
     who = who_logs_in(ctx, parent.user_id if parent else proven.user_id, proven, auth.get("scope"))
@@ -198,38 +198,26 @@ def revoke_token(ctx: Context, subject: Subject, query: Query) -> Reply:
     return Reply()
 
 
-def targets_of(ctx: Context, *, domains: bool) -> list[Project]:
-    """The enabled projects or domains on which the caller has a role, directly or by whatever way."""
-    reach = """
-    with recursive mine(target_id, inherited) as (select target_id, inherited from role_assignments
-        where target_id is not null
-        and (user_id = ? or group_id in (select group_id from memberships where user_id = ?))),
-    below(id) as (select projects.id from projects join mine on projects.parent_id = mine.target_id
-        and mine.inherited = 1 union select projects.id from projects join below on projects.parent_id = below.id)
-    select target_id from mine where inherited = 0 union select id from below
-    """
-    ids = [str(row[0]) for row in ctx.tx.all(reach, ctx.user_id, ctx.user_id)]
-    return PROJECTS.all(ctx.tx, id=ids, enabled=True, is_domain=domains, order="projects.name, projects.id")
-
-
-def in_enabled_domain(ctx: Context, projects: list[Project]) -> list[Project]:
-    """Without the projects of disabled domains."""
-    enabled = {d.id for d in PROJECTS.all(ctx.tx, is_domain=True, enabled=True)}
-    return [p for p in projects if p.domain_id in enabled]
+def reachable(ctx: Context, *, domains: bool) -> Listing[Project]:
+    """The enabled projects of enabled domains, or the domains, on which the caller has a role by whatever way."""
+    listing = Listing(PROJECTS).where(f"projects.id in ({REACHABLE})", ctx.user_id, ctx.user_id)
+    listing.equals("is_domain", [domains]).equals("enabled", [True])
+    alive = "select id from projects where is_domain = 1 and enabled = 1"
+    return listing.where(f"projects.domain_id is null or projects.domain_id in ({alive})")
 
 
 @IDENTITY.op(
     "GET", "/auth/projects", rule="identity:get_auth_projects", allow="@", load=collection, gives=Many(PROJECT)
 )
-def list_auth_projects(ctx: Context) -> Page:
+def list_auth_projects(ctx: Context, query: Query) -> Page:
     """List the projects to which a token of the caller could be scoped."""
-    return Page(in_enabled_domain(ctx, targets_of(ctx, domains=False)), links_beside(ctx, "/auth/projects"))
+    return listed(ctx, PROJECT, reachable(ctx, domains=False), query, path="/auth/projects")
 
 
 @IDENTITY.op("GET", "/auth/domains", rule="identity:get_auth_domains", allow="@", load=collection, gives=Many(DOMAIN))
-def list_auth_domains(ctx: Context) -> Page:
+def list_auth_domains(ctx: Context, query: Query) -> Page:
     """List the domains to which a token of the caller could be scoped."""
-    return Page(targets_of(ctx, domains=True), links_beside(ctx, "/auth/domains"))
+    return listed(ctx, DOMAIN, reachable(ctx, domains=True), query, path="/auth/domains")
 
 
 @IDENTITY.op("GET", "/auth/system", rule="identity:get_auth_system", allow="@", load=collection)

@@ -81,12 +81,15 @@ def check_ec2(blob: str, project_id: str | None) -> str:
 
 
 def check_owner(ctx: Context, user_id: str, project_id: str | None) -> None:
-    """User and project exist, and the user has a role there (CVE-2026-43001)."""
+    """User and project exist, and the user has a role there unless an administrator says so (CVE-2026-43001)."""
     if USERS.get(ctx.tx, id=user_id) is None:
         raise BadRequest(f"user_id: there is no user {user_id}.")
     if project_id is None:
         return
-    if PROJECTS.get(ctx.tx, id=project_id) is None or not effective_roles(ctx.tx, user_id, "project", project_id):
+    known = PROJECTS.get(ctx.tx, id=project_id) is not None
+    if known and ctx.allows("admin_required"):
+        return
+    if not known or not effective_roles(ctx.tx, user_id, "project", project_id):
         raise Forbidden(f"project_id: the user has no role on the project {project_id}.")
 
 
@@ -143,8 +146,9 @@ def update_credential(ctx: Context, credential: Credential, body: dict[str, Any]
         check_owner(ctx, body.get("user_id", credential.user_id), body.get("project_id", credential.project_id))
     if "ec2" in (credential.type, body.get("type")):
         blob = body.get("blob") or unseal(ctx.settings.keys_folder, credential.sealed_blob)
-        if check_ec2(blob, body.get("project_id", credential.project_id)) != credential.id:
-            raise BadRequest("blob: the access key of an ec2 credential cannot be changed.")
+        renamed = check_ec2(blob, body.get("project_id", credential.project_id)) != credential.id
+        if renamed and not ctx.allows("admin_required"):
+            raise Forbidden("blob: only administrators change the access key of an ec2 credential.")
     changes = {k: v for k, v in body.items() if k in ("user_id", "project_id", "type")}
     if "blob" in body:
         changes["sealed_blob"] = seal(ctx.settings.keys_folder, body["blob"])

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import structs
 
 from pileus.core.context import Context
-from pileus.core.errors import BadRequest, Conflicted, Forbidden
+from pileus.core.errors import Conflicted, Forbidden, NotFound
 from pileus.core.fields import Field
 from pileus.core.ids import new_hex
 from pileus.core.op import Many, Page, Reply
@@ -61,10 +61,7 @@ def load_domain(ctx: Context, domain_id: str, **_path: str) -> Project:
 
 
 def domain_for_new(ctx: Context, body: dict[str, Any]) -> str:
-    """The domain in which something is made: named in the body, else that of the caller's scope.
-
-    Raises BadRequest for one that does not exist (only to those who may see domains).
-    """
+    """The id of the domain in which something is made: named in the body, else that of the caller's scope."""
     domain_id = body.get("domain_id")
     if domain_id is None:
         domain_id = ctx.caller.domain_id or ctx.caller.project_domain_id or DEFAULT_DOMAIN
@@ -72,10 +69,10 @@ def domain_for_new(ctx: Context, body: dict[str, Any]) -> str:
 
 
 def require_domain(ctx: Context, domain_id: str) -> Project:
-    """The enabled domain in which something is made; raises BadRequest."""
+    """The domain in which something is made; raises NotFound, as upstream does."""
     domain = find_domain(ctx, domain_id)
     if domain is None:
-        raise BadRequest(f"domain_id: there is no domain {domain_id[:64]}.")
+        raise NotFound(f"Could not find domain: {domain_id[:64]}.")
     return domain
 
 

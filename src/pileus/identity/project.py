@@ -15,13 +15,14 @@ from pileus.db.connect import Conflict
 from pileus.identity.domain import (
     RESOURCE_NAME,
     RESOURCE_OPTIONS,
+    delete_domain,
     domain_for_new,
     end_tokens_of_domain,
     require_domain,
     resource_changes,
 )
 from pileus.identity.project_tree import depth_of, parents_above, parents_as_ids, subtree_as_ids, subtree_below
-from pileus.identity.rows import PROJECTS, USERS, Project
+from pileus.identity.rows import PROJECTS, USERS, Project, User
 from pileus.identity.service import (
     DOMAIN_MANAGER,
     DOMAIN_READER,
@@ -34,7 +35,9 @@ from pileus.identity.service import (
     seen,
     self_link,
 )
+from pileus.identity.standing import REACHABLE
 from pileus.identity.tags import FILTERS, TAG_LIST, replace_tags, tag_condition, tags_of
+from pileus.identity.user import load_user
 
 MOST_DEPTH = 5  # projects below one another, the domain not counted
 OF_PROJECT = "project_id:%(id)s"
@@ -75,6 +78,16 @@ def list_projects(ctx: Context, query: Query) -> Page:
             sql, params = tag_condition(name, query.one(name) or "")
             listing.where(sql, *params)
     return listed(ctx, PROJECT, listing, query)
+
+
+@IDENTITY.op(
+    "GET", "/users/{user_id}/projects", rule="identity:list_user_projects",
+    allow=f"{DOMAIN_READER} or user_id:%(id)s", load=load_user, gives=Many(PROJECT),
+)  # fmt: skip
+def list_user_projects(ctx: Context, user: User, query: Query) -> Page:
+    """List the projects on which a user has a role by whatever way."""
+    listing = Listing(PROJECTS).where(f"projects.id in ({REACHABLE})", user.id, user.id)
+    return listed(ctx, PROJECT, listing.equals("is_domain", [False]), query, path=f"/users/{user.id}/projects")
 
 
 @IDENTITY.op(
@@ -214,7 +227,8 @@ def delete_project(ctx: Context, project: Project, query: Query) -> Reply:
     """Delete a project that has none below it; with `cascade`, those below too if all are disabled."""
     check_immutable(project.options, None, "project")
     if project.is_domain:
-        raise Forbidden("A domain is deleted as a domain, at /v3/domains.")
+        ctx.enforce("identity:delete_domain")
+        return delete_domain(ctx, project)
     below = subtree_below(ctx.tx, project.id)
     if below and not query.truth("cascade"):
         raise Forbidden("Cannot delete a project that has others below it.")

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from pileus.core.context import Context
-from pileus.core.errors import Conflicted, NotFound
+from pileus.core.errors import BadRequest, Conflicted, NotFound
 from pileus.core.fields import Field, Fields
 from pileus.core.ids import new_hex
 from pileus.core.op import Many, Page, Reply, collection
@@ -29,7 +29,7 @@ REGION = Fields(
     "region",
     "regions",
     (
-        Field("id", "cr", {"type": "string", "minLength": 1, "maxLength": 255}),
+        Field("id", "cr", {"type": "string", "minLength": 1, "maxLength": 255, "format": "name", "pattern": "^[^/]*$"}),
         Field("description", "cru", TEXT, default=""),
         Field("parent_region_id", "crqu", TEXT),
         Field("links", "r", get=self_link("regions")),
@@ -74,16 +74,35 @@ def create_region(ctx: Context, body: dict[str, Any]) -> Region:
 
 
 @IDENTITY.op(
+    "PUT", "/regions/{region_id}", rule="identity:create_region", load=collection, takes=REGION, gives=REGION, ok=201
+)
+def create_named_region(ctx: Context, region_id: str, body: dict[str, Any]) -> Region:
+    """Create a region with the id in the path."""
+    if body.get("id", region_id) != region_id:
+        raise BadRequest("id: the region in the body is not the one in the path.")
+    return create_region(ctx, {**body, "id": region_id})
+
+
+@IDENTITY.op(
     "PATCH", "/regions/{region_id}", rule="identity:update_region", allow=ADMIN, load=load_region, takes=REGION,
     gives=REGION,
 )  # fmt: skip
 def update_region(ctx: Context, region: Region, body: dict[str, Any]) -> Region:
     """Update a region."""
     changes = {k: v for k, v in body.items() if k in ("description", "parent_region_id")}
-    if changes.get("parent_region_id"):
-        load_region(ctx, changes["parent_region_id"])
+    if "description" in changes:
+        changes["description"] = changes["description"] or ""
+    parent = changes.get("parent_region_id")
+    if parent is not None and region.id in lineage(ctx, parent):
+        raise BadRequest("parent_region_id: a region cannot be below itself.")
     REGIONS.update(ctx.tx, changes, id=region.id)
     return structs.replace(region, **changes)
+
+
+def lineage(ctx: Context, region_id: str) -> list[str]:
+    """A region and all above it; raises NotFound."""
+    region = load_region(ctx, region_id)
+    return [region.id, *(lineage(ctx, region.parent_region_id) if region.parent_region_id else [])]
 
 
 @IDENTITY.op("DELETE", "/regions/{region_id}", rule="identity:delete_region", allow=ADMIN, load=load_region, ok=204)
@@ -91,5 +110,8 @@ def delete_region(ctx: Context, region: Region) -> Reply:
     """Delete a region and those below it."""
     for child in REGIONS.all(ctx.tx, parent_region_id=region.id):
         delete_region(ctx, child)
-    REGIONS.delete(ctx.tx, id=region.id)
+    try:
+        REGIONS.delete(ctx.tx, id=region.id)
+    except Conflict:
+        raise Conflicted(f"Region {region.id} has endpoints or limits: delete those first.") from None
     return Reply()

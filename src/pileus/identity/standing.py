@@ -39,6 +39,16 @@ with recursive given(role_id) as (select id from roles where id in ({marks})),
     + _NAMED
 )
 
+# Ids of all projects and domains on which a user (given twice) has a role by whatever way.
+REACHABLE = """
+with recursive mine(target_id, inherited) as (select target_id, inherited from role_assignments
+    where target_id is not null
+    and (user_id = ? or group_id in (select group_id from memberships where user_id = ?))),
+below(id) as (select projects.id from projects join mine on projects.parent_id = mine.target_id
+    and mine.inherited = 1 union select projects.id from projects join below on projects.parent_id = below.id)
+select target_id from mine where inherited = 0 union select id from below
+"""
+
 
 class Refused(Exception):
     """Why somebody does not get in; for the log, never for the client."""
