@@ -59,7 +59,9 @@ class Action(Struct, frozen=True, kw_only=True):
 
     @property
     def end(self) -> Event | None:
-        return next((e for e in self.events if e.phase in ("success", "error")), None)
+        """How it ended, None while it goes on."""
+        ends = ("success", "error")
+        return next((e for e in self.events if e.phase in ends and e.request_id == self.start.request_id), None)
 
     @property
     def updated_at(self) -> float:
@@ -92,7 +94,7 @@ def _shown(ctx: Context, past: Past, action: Action) -> dict[str, Any]:
 
 
 def _event(ctx: Context, past: Past, action: Action, event: Event) -> dict[str, Any]:
-    ends = event.phase in ("success", "error")
+    ends = event is action.end
     good = event.phase in ("success", "step")
     name = f"compute_{action.start.action}" + ("" if ends else f"_{event.phase}")
     host = event.data.get("host")

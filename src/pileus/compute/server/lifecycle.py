@@ -162,6 +162,8 @@ def running(whole: Whole, world: World) -> Outcome | None:
 
 def unplaced(whole: Whole, world: World) -> Outcome | None:
     """No claim stands."""
+    if whole.server.deleted:
+        world.drop_shelve_image(whole)
     world.unplace(whole)
     return None
 
@@ -259,7 +261,7 @@ def resize(whole: Whole, world: World) -> None:
         world.claim_new_size(whole)
     except NoValidHost as error:
         migration.state, migration.updated_at = "error", world.now()
-        whole.tell("refused", str(error))
+        whole.tell("error", str(error))
         return
     migration.old_generation = server.generation
     new_generation(whole)

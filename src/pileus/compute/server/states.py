@@ -94,6 +94,8 @@ def _task_state(server: Server, migration: Migration | None, snapshots: Sequence
         return server.task
     if server.shelved != server.shelved_seen:
         return _shelving(server, snapshots)
+    if server.shelved:
+        return None
     if migration is not None and (task := _migrating(migration)):
         return task
     if server.rebuilds != server.rebuilds_seen or server.built != server.generation:
@@ -121,8 +123,6 @@ def _migrating(migration: Migration) -> str | None:
 
 def _powering(server: Server) -> str | None:
     wanted, seen = wanted_power(server), server.seen
-    if server.shelved_seen:
-        return None
     if wanted != seen.power:
         if wanted != "on":
             return _GOING[wanted]

@@ -29,6 +29,11 @@ from pileus.db.connect import Tx
 from pileus.db.rows import Table
 
 _MIGRATION_STATUS = ("state", "source_node", "dest_node", "source_name", "dest_name", "old_generation", "updated_at")
+_BEGUN = (
+    "select request_id, action, user_id, at from events e where kind = 'server' and resource_id = ? and phase = 'start'"
+    " and not exists (select 1 from events o where o.kind = 'server' and o.resource_id = e.resource_id"
+    " and o.request_id = e.request_id and o.phase in ('success', 'error'))"
+)
 _SILENT = frozenset({"moved_at", "task", "refused", "starts_seen", "leaving"})  # changes that clients do not see
 
 
@@ -145,18 +150,22 @@ def _record(
 def close_actions(tx: Tx, whole: Whole, now: float) -> None:
     """Write the end of each action that was begun and is over now that the server rests."""
     server = whole.server
-    begun = tx.all(
-        "select request_id, action, user_id from events e where kind = 'server' and resource_id = ? and phase = 'start'"
-        " and not exists (select 1 from events o where o.kind = 'server' and o.resource_id = e.resource_id"
-        " and o.request_id = e.request_id and o.phase in ('success', 'error'))",
-        server.id,
-    )
-    fault = server.fault.message if failed(server) and server.fault else None
-    refused = next((message for phase, message in whole.story if phase == "refused" and not server.deleted), None)
-    why = None if server.deleted else fault or refused
-    for request_id, action, user_id in begun:
+    for request_id, action, user_id, at in tx.all(_BEGUN, server.id):
+        why = None if action == "delete" else _failure(tx, server, at)
         extra = usage_of(server, now) if action == "delete" else {}
         _record(tx, whole, now, action, "error" if why else "success", why, request_id, user_id, **extra)
+
+
+def _failure(tx: Tx, server: Server, since: float) -> str | None:
+    """Why what was asked at a time did not come about."""
+    if failed(server) and server.fault is not None:
+        return server.fault.message
+    row = tx.one(
+        "select message from events where kind = 'server' and resource_id = ? and at >= ? and phase = 'error'"
+        " and request_id is null order by at desc limit 1",
+        server.id, since,
+    )  # fmt: skip
+    return str(row[0]) if row else None
 
 
 def usage_of(server: Server, now: float) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class ServerWorld:
     def _do_without(self, whole: Whole, row: ServerVolume, why: str) -> None:
         if whole.server.launched_at is None or row.boot_index == 0:
             raise Broken(f"Volume {row.volume_id} cannot be attached: {why}")
-        whole.tell("refused", f"volume {row.volume_id} cannot be attached: {why}")
+        whole.tell("error", f"volume {row.volume_id} cannot be attached: {why}")
         self._write(lambda tx: volume.release(tx, row.id, self.now()))
         whole.drop(row)
 

@@ -176,6 +176,8 @@ def remove_port(tx: Tx, port: Port, now: float) -> None:
     if port.node_id is not None or port.placed_on is not None:
         poke_if_placed(tx, port, now)
     tx.run("delete from port_groups where port_id = ?", port.id)
+    if port.device_owner.startswith("compute:"):
+        poke(tx, "server", port.device_id, now)  # its guest must let go of the tap
     if port.placed_on is None:
         PORTS.delete(tx, id=port.id)
         forget(tx, "port", port.id)
