@@ -125,6 +125,7 @@ def test_private_images_of_others_answer_as_images_that_never_were(cloud: ImageC
         assert foreign.status == unknown.status == 404, (method, path)
         assert foreign.json["message"].replace(image["id"], "") == unknown.json["message"].replace(unknown_id, "")
     assert cloud("GET", "/images/not-a-uuid").status == 404
+    assert cloud("GET", "/images/").status == 404 and cloud("DELETE", "/images/").status == 404
     assert cloud("GET", f"/images/{image['id']}", caller="").status == 401
 
 
@@ -376,6 +377,7 @@ def test_versions_schemas_and_what_the_site_can_do(cloud: ImageCloud) -> None:
     assert versions[0]["id"] == "v2.17" and versions[0]["status"] == "CURRENT" and versions[-1]["id"] == "v2.0"
     assert versions[0]["links"][0]["href"].endswith("/image/v2/")
     assert cloud.direct("GET", "/image/v2", caller="").status == 200
+    assert cloud.direct("GET", "/image/v2/", caller="").status == 200
     for name in ("image", "images", "member", "members"):
         schema = cloud("GET", f"/schemas/{name}").json
         assert schema["name"] == name and schema["properties"]

@@ -158,6 +158,7 @@ class Service:
         versions: tuple[str, str] | None = None,
         version_header: str = "",
         legacy_header: str = "",
+        empty_ids: bool = True,
     ):
         self.type, self.name, self.root, self.base = type_, name, root, base
         self.problem = problem
@@ -165,8 +166,14 @@ class Service:
         self.maximum = parse_version(versions[1]) if versions else FIRST
         self.version_header = version_header  # the word after "OpenStack-API-Version:", e.g. "compute"
         self.legacy_header = legacy_header  # "x-openstack-nova-api-version"
+        self.empty_ids = empty_ids  # whether "/things/" is the collection; if not, it is a thing without an id: 404
         self.operations: list[Operation] = []
         self.rules: dict[str, str] = {}
+
+    def lacks_id(self, path: str) -> bool:
+        """Whether a path names a thing by an empty id, where that is not the collection."""
+        inside = path.startswith(f"{self.root}{self.base}/") and path != f"{self.root}{self.base}/"
+        return not self.empty_ids and inside and path.endswith("/")
 
     def rule(self, name: str, text: str) -> str:
         """Declare a policy rule and its default; returns the name."""

@@ -153,7 +153,7 @@ class Call:
 async def find_operation(call: Call) -> None:
     """Path and method → the operations that stand there."""
     call.service = call.app.router.service_at(call.path)
-    if "\0" in call.path:
+    if "\0" in call.path or (call.service and call.service.lacks_id(call.path)):
         raise NotFound("The resource could not be found.")
     call.match = call.app.router.find(call.method, call.path)
     call.service = call.match.operations[0].service

@@ -14,7 +14,7 @@ def problem(error: Problem, _request_id: str) -> dict[str, Any]:
     return {"message": error.message, "code": f"{error.status} {error.title}", "title": error.title}
 
 
-IMAGE = Service("image", "glance", "/image", "/v2", problem=problem)
+IMAGE = Service("image", "glance", "/image", "/v2", problem=problem, empty_ids=False)
 
 ADMIN = "role:admin"
 OWNER = "role:admin or (role:member and project_id:%(project_id)s)"
