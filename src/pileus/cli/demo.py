@@ -85,6 +85,11 @@ def image(admin: Client, path: Path) -> str:
         found = admin("POST", "/image/v2/images", body)
     if found["status"] == "queued":
         admin.upload(found["id"], path)
+    ends = time.monotonic() + BOOT_SECONDS
+    while (seen := admin("GET", f"/image/v2/images/{found['id']}"))["status"] != "active":
+        if seen["status"] == "killed" or time.monotonic() > ends:
+            raise ApiError(f"the image cannot be used: it is {seen['status']}")
+        time.sleep(0.2)
     return str(found["id"])
 
 

@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         self._forward("POST", self.rfile.read(int(length)))
 
     def _forward(self, method: str, body: bytes) -> None:
-        address = self.client_address[0].removeprefix("::ffff:")
+        address = self.client_address[0].partition("%")[0].removeprefix("::ffff:")
         path = self.path.partition("?")[0]
         where = f"/node/v1/metadata/{self.server.network_id}/{quote(address)}/{quote(path.lstrip('/'), safe='/')}"
         try:

@@ -1,6 +1,5 @@
 """A node: drivers as the configuration names them, behind the agent; wiring only."""
 
-import os
 import subprocess
 import threading
 import uuid
@@ -107,7 +106,7 @@ def prepare(config: Config) -> None:
     """What must stand before anybody may be served: the node's namespace with its external network."""
     (config.folder / "node").mkdir(parents=True, exist_ok=True)
     if config.switch == "linux":
-        if not os.path.ismount(NAMESPACES):
+        if not mounted(NAMESPACES):
             (config.folder / "node" / OURS).touch()
         build_switch(config).prepare()  # type: ignore[attr-defined]
 
@@ -131,10 +130,15 @@ def tear_down(config: Config) -> None:
 def forget_mount(ours: Path) -> None:
     """`ip netns` mounts a folder for names when it makes the first one: take it away if that was for us."""
     if ours.exists() and NAMESPACES.is_dir() and not any(NAMESPACES.iterdir()):
-        if os.path.ismount(NAMESPACES):
-            subprocess.run(["umount", str(NAMESPACES)], check=False)
+        while mounted(NAMESPACES):
+            subprocess.run(["umount", str(NAMESPACES)], check=True)
         NAMESPACES.rmdir()
     ours.unlink(missing_ok=True)
+
+
+def mounted(path: Path) -> bool:
+    """Whether something is mounted there, a folder of the same file system too (proc(5), mountinfo)."""
+    return any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
 def identity(config: Config) -> dict[str, Any]:

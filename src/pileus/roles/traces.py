@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from pileus.core.config import Config
 from pileus.drivers.switch.linux import names, namespaces
+from pileus.drivers.switch.linux.driver import RUN
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _CHAIN = re.compile(r"chain (?:from|to|egress|ingress)_(\w+) ")
@@ -51,7 +52,7 @@ def _after(prefix: str) -> frozenset[str]:
 
 def _processes(config: Config) -> Iterator[tuple[int, str, str]]:
     """Guests, relays, exports and DHCP servers: programs with a path of ours on their command line."""
-    ours = (f"{config.folder}/", f"/run/pileus-switch/{config.namespace}/")
+    ours = (f"{config.folder}/", f"{RUN / config.namespace}/")
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue

@@ -11,7 +11,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pileus.network.drivers import Group, Port, PortSeen, Router, Segment
@@ -20,6 +20,8 @@ from . import dhcp, dnsmasq, filters, flows, links, names, namespaces, router
 from .links import PhysicalNet, Underlay
 from .namespaces import SwitchError, T
 from .records import Record, Shelf
+
+RUN = Path("/run/pileus-switch")
 
 
 class LinuxSwitch:
@@ -44,7 +46,7 @@ class LinuxSwitch:
         self._physical = dict(physical or {})
         self._underlay = underlay
         self._state_dir = state_dir
-        self._run_dir = run_dir or Path("/run/pileus-switch") / netns
+        self._run_dir = run_dir or RUN / netns
         self._segments = Shelf(state_dir / "segments", Segment)
         self._ports = Shelf(state_dir / "ports", Port)
         self._groups = Shelf(state_dir / "groups", Group)
@@ -103,6 +105,8 @@ class LinuxSwitch:
             for folder in [*folders]:
                 dnsmasq.remove(folder)
             shutil.rmtree(self._run_dir, ignore_errors=True)
+            with suppress(OSError):  # absent, or in use by another node of this machine
+                RUN.rmdir()
             if namespaces.exists(self._netns):
                 self._inside(_remove_all_links)
                 self._return_underlay()
