@@ -7,8 +7,8 @@ import functools
 import random
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -35,6 +35,7 @@ class PostgresqlTx:
     def __init__(self, connection: psycopg.Connection[Row]):
         self.connection = connection
         self.poked = False
+        self.locked: set[str] = set()
 
     def _execute(self, sql: str, params: tuple[object, ...]) -> psycopg.Cursor[Row]:
         values = tuple(int(p) if isinstance(p, bool) else p for p in params)
@@ -55,7 +56,22 @@ class PostgresqlTx:
             raise Conflict(f"{error.diag.constraint_name or ''} {error.diag.message_detail or error}") from None
 
     def lock(self, name: str) -> None:
+        self.locked.add(name)
         self.connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
+
+
+@contextmanager
+def _held(connection: psycopg.Connection[Row], locks: set[str]) -> Iterator[None]:
+    """Hold locks for the session, in an order that all follow."""
+    names = sorted(locks)
+    try:
+        for name in names:
+            connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (name,))
+        yield
+    finally:
+        if names:
+            with suppress(psycopg.Error):
+                connection.execute("select pg_advisory_unlock_all()")
 
 
 class PostgresqlDatabase:
@@ -86,11 +102,12 @@ class PostgresqlDatabase:
         return self._attempts("begin isolation level repeatable read read only", work)
 
     def _attempts(self, begin: str, work: Callable[[PostgresqlTx], T]) -> T:
+        locks: set[str] = set()
         for attempt in range(ATTEMPTS):
             connection = None
             try:
                 connection = self._connection()
-                return self._once(connection, begin, work)
+                return self._once(connection, begin, work, locks)
             except (errors.SerializationFailure, errors.DeadlockDetected):
                 time.sleep(random.random() * 0.002 * 2**attempt)  # noqa: S311 (jitter, no secret)
             except psycopg.OperationalError as error:
@@ -101,8 +118,22 @@ class PostgresqlDatabase:
                 time.sleep(0.05 * attempt)
         raise Unavailable("the transaction lost every race against others; try again")
 
-    def _once(self, connection: psycopg.Connection[Row], begin: str, work: Callable[[PostgresqlTx], T]) -> T:
-        tx = PostgresqlTx(connection)
+    def _once(
+        self, connection: psycopg.Connection[Row], begin: str, work: Callable[[PostgresqlTx], T], locks: set[str]
+    ) -> T:
+        """One attempt.  `locks` holds what earlier attempts locked, and gets what this one locks.
+
+        A transaction that waits for a lock has its snapshot already, older than what the holder then
+        commits: it must lose.  So the next attempt takes the locks first, and its snapshot sees everything.
+        """
+        with _held(connection, locks):
+            tx = PostgresqlTx(connection)
+            tx.locked = locks
+            return self._inside(connection, begin, work, tx)
+
+    def _inside(
+        self, connection: psycopg.Connection[Row], begin: str, work: Callable[[PostgresqlTx], T], tx: PostgresqlTx
+    ) -> T:
         connection.execute(begin.encode())
         try:
             result = work(tx)
