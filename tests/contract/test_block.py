@@ -1,11 +1,13 @@
 """Block storage: the promises of the Protocol, kept by the fake and by files alike."""
 
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +20,7 @@ from pileus.drivers.block.fake import FakeMachine as FakeBlockMachine
 from pileus.drivers.block.file.copies import Cancelled, copy_file
 from pileus.drivers.block.file.driver import FileBlock
 from pileus.drivers.block.file.places import GIB, PoolFolder
+from pileus.drivers.image_cache import ImageCache
 from pileus.volume.drivers import Block, Broken, Connection, ImageSource, Snapshot, Source, Volume
 
 OWN, ELSEWHERE, THIRD = "node-own", "node-two", "node-three"
@@ -254,6 +257,33 @@ def test_concurrent_calls_make_one_of_each(store: Store) -> None:
 
 
 # What only files promise.
+
+
+@pytest.mark.skipif(not shutil.which("bwrap") or os.geteuid() != 0, reason="images are converted in a sandbox, by root")
+def test_a_volume_from_a_real_qcow2_image_is_raw_and_as_large_as_asked(tmp_path: Path) -> None:
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        if str(parent) != "/tmp":
+            parent.chmod(parent.stat().st_mode | 0o711)
+    raw, packed = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
+    raw.write_bytes(os.urandom(1 << 20) + bytes(7 << 20))
+    subprocess.run(["qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, packed], check=True)
+    data = packed.read_bytes()
+    image = ImageSource(
+        id=str(uuid.uuid4()),
+        format="qcow2",
+        size=len(data),
+        sha512=hashlib.sha512(data).hexdigest(),
+        url=packed.as_uri(),
+    )
+    cache = ImageCache(tmp_path / "cache", GUEST_UID, 1 << 40)
+    pools = {"file": PoolFolder(folder=tmp_path / "pool", backend="file")}
+    block = FileBlock(pools, tmp_path / "state", cache, OWN, GUEST_UID)
+    wanted = Volume(id="v1", pool="file", size_gib=1, source=Source(kind="image", id=image.id, image=image))
+    assert until(lambda: block.ensure_volume(wanted)).size_gib == 1
+    path = Path(block.volume_path("file", "v1"))
+    assert path.stat().st_size == GIB
+    with path.open("rb") as file:
+        assert file.read(8 << 20) == raw.read_bytes()
 
 
 @pytest.fixture
