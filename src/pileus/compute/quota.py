@@ -1,19 +1,15 @@
-"""What a project may have of compute, and the sets, classes and defaults in which it is set.
-
-Source: Compute API reference, "Quota sets", "Quota class sets".  A limit of a user inside a project is
-accepted and shown as the project's, since usage is counted by project.
-"""
+"""What a project, and a user inside it, may have of compute.  Source: Compute API reference, "Quota sets"."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from pileus.compute.service import ADMIN, COMPUTE, READER, refuse_unknown
+from pileus.compute.service import ADMIN, COMPUTE, READER, envelope, refuse_unknown
 from pileus.core.context import Context
-from pileus.core.errors import BadRequest
+from pileus.core.errors import BadRequest, OverQuota
 from pileus.core.fields import Version, parse_version
-from pileus.core.op import Reply, collection
+from pileus.core.op import Reply
 from pileus.core.paging import Query
-from pileus.core.quota import DEFAULT_PROJECT, UNLIMITED, Quota
+from pileus.core.quota import UNLIMITED, Quota
 from pileus.core.schema import LOOSE_BOOLEAN, Schema, truth
 from pileus.db.connect import Tx
 from pileus.identity import facade as identity
@@ -39,7 +35,53 @@ def _each(_tx: Tx, _project_id: str) -> int:
     return 0
 
 
-COMPUTE_QUOTA = Quota(
+class ComputeQuota(Quota):
+    """The project's limits, and narrower ones that a user may have inside the project."""
+
+    def limits_of(self, tx: Tx, project_id: str, user_id: str | None) -> dict[str, int]:
+        """All limits of a user in a project (of the project, without a user)."""
+        limits = self.limits(tx, project_id)
+        return limits if user_id is None else {**limits, **self._stored(tx, f"{project_id}/{user_id}")}
+
+    def usage_of(self, tx: Tx, project_id: str, user_id: str | None) -> dict[str, int]:
+        """What a user has in a project (all of it, without a user)."""
+        used = self.usage(tx, project_id)
+        if user_id is None:
+            return used
+        row = tx.one(
+            "select count(*), coalesce(sum(vcpus), 0), coalesce(sum(ram_mib), 0) from servers"
+            " where project_id = ? and user_id = ? and deleted = 0",
+            project_id, user_id,
+        )  # fmt: skip
+        return {**used, **dict(zip(("instances", "cores", "ram"), map(int, row or (0, 0, 0)), strict=True))}
+
+    def take_as(self, tx: Tx, project_id: str, user_id: str, **wanted: int) -> None:
+        """Raise OverQuota unless so many more fit for the project and for the user in it."""
+        self.take(tx, project_id, **wanted)
+        own = self._stored(tx, f"{project_id}/{user_id}")
+        used = self.usage_of(tx, project_id, user_id) if own else {}
+        for name, more in wanted.items():
+            limit = own.get(name, UNLIMITED)
+            if limit != UNLIMITED and more > 0 and used[name] + more > limit:
+                raise OverQuota(
+                    f"Quota exceeded for {name}: Requested {more}, but already used {used[name]} of {limit} {name} "
+                    "of this user in the project.",
+                    kind="OverQuota",
+                )
+
+    def reset_all(self, tx: Tx, project_id: str, user_id: str | None) -> None:
+        """Forget the limits of a user in a project, or of the project and of every user in it."""
+        if user_id is not None:
+            self.reset(tx, f"{project_id}/{user_id}")
+            return
+        self.reset(tx, project_id)
+        tx.run(
+            "delete from quota_limits where service = ? and substr(project_id, 1, ?) = ?",
+            self.service, len(project_id) + 1, f"{project_id}/",
+        )  # fmt: skip
+
+
+COMPUTE_QUOTA = ComputeQuota(
     "compute",
     {
         "instances": (10, _servers("count(*)")),
@@ -60,8 +102,7 @@ COMPUTE_QUOTA = Quota(
 )
 _NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules")  # network's own since 2.36
 _FILES = ("injected_files", "injected_file_content_bytes", "injected_file_path_bytes")  # gone since 2.57
-_GROUPS = ("server_groups", "server_group_members")
-_LIMIT: Schema = {"type": ["integer", "string"], "pattern": "^-?[0-9]{1,10}$", "minimum": -1, "maximum": 0x7FFFFFFF}
+LIMIT: Schema = {"type": ["integer", "string"], "pattern": "^-?[0-9]{1,10}$", "minimum": -1, "maximum": 0x7FFFFFFF}
 
 
 def shown(version: Version, *, network_until: str = "2.35") -> list[str]:
@@ -81,6 +122,13 @@ def check_project(ctx: Context, project_id: str) -> None:
         raise BadRequest(f"Project ID {project_id[:80]} is not a valid project.")
 
 
+def _user(ctx: Context, project_id: str, query: Query) -> str | None:
+    """The user that a request narrows the project to; checks project and query."""
+    refuse_unknown(ctx, query, "user_id", since="2.75")
+    check_project(ctx, project_id)
+    return query.one("user_id") or None
+
+
 def _set(ctx: Context, limits: Mapping[str, Any], project_id: str | None = None) -> dict[str, Any]:
     inner = {name: limits[name] for name in shown(ctx.version)}
     return {"quota_set": inner if project_id is None else {"id": project_id, **inner}}
@@ -89,9 +137,8 @@ def _set(ctx: Context, limits: Mapping[str, Any], project_id: str | None = None)
 @COMPUTE.op("GET", "/os-quota-sets/{project_id}", rule="os_compute_api:os-quota-sets:show", allow=READER, load=_project)
 def show_quota(ctx: Context, project_id: str, query: Query) -> dict[str, Any]:
     """Show a quota."""
-    refuse_unknown(ctx, query, "user_id", since="2.75")
-    check_project(ctx, project_id)
-    return _set(ctx, COMPUTE_QUOTA.limits(ctx.tx, project_id), project_id)
+    user_id = _user(ctx, project_id, query)
+    return _set(ctx, COMPUTE_QUOTA.limits_of(ctx.tx, project_id, user_id), project_id)
 
 
 @COMPUTE.op(
@@ -100,9 +147,9 @@ def show_quota(ctx: Context, project_id: str, query: Query) -> dict[str, Any]:
 )  # fmt: skip
 def show_quota_detail(ctx: Context, project_id: str, query: Query) -> dict[str, Any]:
     """Show the detail of a quota: what is used of each limit."""
-    refuse_unknown(ctx, query, "user_id", since="2.75")
-    check_project(ctx, project_id)
-    limits, used = COMPUTE_QUOTA.limits(ctx.tx, project_id), COMPUTE_QUOTA.usage(ctx.tx, project_id)
+    user_id = _user(ctx, project_id, query)
+    limits = COMPUTE_QUOTA.limits_of(ctx.tx, project_id, user_id)
+    used = COMPUTE_QUOTA.usage_of(ctx.tx, project_id, user_id)
     detail = {name: {"limit": limits[name], "in_use": used[name], "reserved": 0} for name in limits}
     return _set(ctx, detail, project_id)
 
@@ -119,30 +166,35 @@ def show_quota_defaults(ctx: Context, project_id: str, query: Query) -> dict[str
 
 
 def _update_schema(version: str) -> Schema:
-    properties: dict[str, Schema] = dict.fromkeys(shown(parse_version(version)), _LIMIT)
-    inner = {"type": "object", "properties": {**properties, "force": LOOSE_BOOLEAN}, "additionalProperties": False}
-    return {
-        "type": "object", "properties": {"quota_set": inner}, "required": ["quota_set"], "additionalProperties": False
-    }  # fmt: skip
+    properties: dict[str, Schema] = dict.fromkeys(shown(parse_version(version)), LIMIT)
+    return envelope({**properties, "force": LOOSE_BOOLEAN}, "quota_set")
 
 
 def update_quota(ctx: Context, project_id: str, query: Query, body: dict[str, Any]) -> dict[str, Any]:
-    """Update quotas; less than is in use needs `force`."""
-    refuse_unknown(ctx, query, "user_id", since="2.75")
-    check_project(ctx, project_id)
+    """Update quotas of a project, or of a user in it; less than is in use needs `force`."""
+    user_id = _user(ctx, project_id, query)
     given = dict(body["quota_set"])
     forced = truth(given.pop("force", False))
-    limits = {name: limit(value, name) for name, value in given.items() if value != ""}
+    limits = {name: limit(value, name) for name, value in given.items()}
     if not forced:
-        used = COMPUTE_QUOTA.usage(ctx.tx, project_id)
-        for name, value in limits.items():
-            if value != UNLIMITED and value < used[name]:
-                raise BadRequest(
-                    f"Quota limit {value} for {name} must be greater than or equal to already used and reserved "
-                    f"{used[name]}."
-                )
-    COMPUTE_QUOTA.set_limits(ctx.tx, project_id, limits)
-    return _set(ctx, COMPUTE_QUOTA.limits(ctx.tx, project_id))
+        _check_range(ctx, project_id, user_id, limits)
+    COMPUTE_QUOTA.set_limits(ctx.tx, f"{project_id}/{user_id}" if user_id else project_id, limits)
+    return _set(ctx, COMPUTE_QUOTA.limits_of(ctx.tx, project_id, user_id))
+
+
+def _check_range(ctx: Context, project_id: str, user_id: str | None, limits: Mapping[str, int]) -> None:
+    """Raise BadRequest for limits below what is in use, or of a user above the project's."""
+    used = COMPUTE_QUOTA.usage_of(ctx.tx, project_id, user_id)
+    above = COMPUTE_QUOTA.limits(ctx.tx, project_id) if user_id else {}
+    for name, value in limits.items():
+        if value != UNLIMITED and value < used[name]:
+            raise BadRequest(
+                f"Quota limit {value} for {name} must be greater than or equal to already used and reserved "
+                f"{used[name]}."
+            )
+        most = above.get(name, UNLIMITED)
+        if most != UNLIMITED and not 0 <= value <= most:
+            raise BadRequest(f"Quota limit {value} for {name} must be less than or equal to {most}.")
 
 
 for _since, _until in (("2.1", "2.35"), ("2.36", "2.56"), ("2.57", "")):
@@ -165,68 +217,7 @@ def limit(value: int | str, name: str) -> int:
     ok=202,
 )  # fmt: skip
 def delete_quota(ctx: Context, project_id: str, query: Query) -> Reply:
-    """Revert quotas to defaults; a user has none apart from the project's."""
+    """Revert quotas of a project, or of a user in it, to the defaults."""
     refuse_unknown(ctx, query, "user_id", since="2.75")
-    if "user_id" not in query:
-        COMPUTE_QUOTA.reset(ctx.tx, project_id)
+    COMPUTE_QUOTA.reset_all(ctx.tx, project_id, query.one("user_id") or None)
     return Reply()
-
-
-def _class_resources(version: Version) -> list[str]:
-    names = shown(version, network_until="2.49")
-    return [name for name in names if name not in _GROUPS or version >= (2, 50)]
-
-
-def _class_limits(ctx: Context, quota_class: str) -> dict[str, int]:
-    """The operator's defaults; only the class "default" has an effect, as upstream."""
-    if quota_class == "default":
-        return COMPUTE_QUOTA.defaults(ctx.tx)
-    stored = CLASSES.limits(ctx.tx, quota_class)
-    return {**COMPUTE_QUOTA.defaults(ctx.tx), **{k: v for k, v in stored.items() if v != _UNSET}}
-
-
-_UNSET = -2
-CLASSES = Quota("compute-class", dict.fromkeys(COMPUTE_QUOTA.resources, (_UNSET, _each)))
-
-
-@COMPUTE.op(
-    "GET", "/os-quota-class-sets/{quota_class}", rule="os_compute_api:os-quota-class-sets:show", allow=ADMIN,
-    load=collection,
-)  # fmt: skip
-def show_quota_class(ctx: Context, quota_class: str, query: Query) -> dict[str, Any]:
-    """Show the quota of a class."""
-    refuse_unknown(ctx, query)
-    limits = _class_limits(ctx, quota_class)
-    return {"quota_class_set": {"id": quota_class, **{n: limits[n] for n in _class_resources(ctx.version)}}}
-
-
-def update_quota_class(ctx: Context, quota_class: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Create or update the quota of a class; "default" is what projects without their own have."""
-    if len(quota_class) > 255:
-        raise BadRequest("quota_class_name has more than 255 characters.")
-    limits = {name: limit(value, name) for name, value in body["quota_class_set"].items()}
-    if quota_class == "default":
-        COMPUTE_QUOTA.set_limits(ctx.tx, DEFAULT_PROJECT, limits)
-    else:
-        CLASSES.set_limits(ctx.tx, quota_class, limits)
-    now = _class_limits(ctx, quota_class)
-    return {"quota_class_set": {name: now[name] for name in _class_resources(ctx.version)}}
-
-
-for _since, _until in (("2.1", "2.49"), ("2.50", "2.56"), ("2.57", "")):
-    COMPUTE.op(
-        "PUT", "/os-quota-class-sets/{quota_class}", rule="os_compute_api:os-quota-class-sets:update", allow=ADMIN,
-        load=collection, since=_since, until=_until,
-        takes={
-            "type": "object",
-            "properties": {
-                "quota_class_set": {
-                    "type": "object",
-                    "properties": dict.fromkeys(_class_resources(parse_version(_since)), _LIMIT),
-                    "additionalProperties": False,
-                }
-            },
-            "required": ["quota_class_set"],
-            "additionalProperties": False,
-        },
-    )(update_quota_class)  # fmt: skip

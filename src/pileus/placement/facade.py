@@ -55,6 +55,7 @@ __all__ = [
     "move",
     "release",
     "remove_provider",
+    "set_aggregates",
     "usages",
 ]
 
@@ -134,6 +135,18 @@ def remove_provider(tx: Tx, provider_id: str) -> None:
         raise Conflicted(f"Resource provider {provider_id} has providers below it: delete them first.")
     INVENTORIES.delete(tx, provider_id=provider_id)
     PROVIDERS.delete(tx, id=provider_id)
+
+
+def set_aggregates(tx: Tx, provider_id: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+    """Put a provider into aggregates and take it out of others; nothing to do for one that is not known."""
+    stored = PROVIDERS.get(tx, id=provider_id)
+    if stored is None:
+        return
+    gone = set(remove)
+    wanted = [one for one in dict.fromkeys([*stored.aggregates, *add]) if one not in gone]
+    if wanted != stored.aggregates:
+        PROVIDERS.update(tx, {"aggregates": wanted}, id=provider_id)
+        touch(tx, [provider_id])
 
 
 def candidates(tx: Tx, wanted: Wanted) -> list[str]:

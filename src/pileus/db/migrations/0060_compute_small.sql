@@ -63,3 +63,16 @@ create table forced_down (
     node_id text primary key,
     at double precision not null
 );
+create table ended_servers (
+    id text primary key,
+    project_id text not null,
+    name text not null,
+    flavor text not null,
+    vcpus bigint not null,
+    ram_mib bigint not null,
+    disk_gib bigint not null,
+    started_at double precision not null,
+    ended_at double precision not null
+);
+create index ended_servers_project on ended_servers (project_id, ended_at);
+create index ended_servers_ended on ended_servers (ended_at);
