@@ -188,7 +188,7 @@ def test_regions_form_a_tree_without_rings(cloud: IdentityCloud) -> None:
 def test_deleting_a_domain_takes_its_content_along(cloud: IdentityCloud) -> None:
     domain = cloud.make("/domains", "domain", name="d")
     inside = {
-        path: cloud.make(path, key, name="x", domain_id=domain["id"])["id"]
+        path: cloud.make(path, key, name="x", domain_id=domain["id"], password="x")["id"]
         for path, key in (("/projects", "project"), ("/users", "user"), ("/groups", "group"), ("/roles", "role"))
     }
     cloud.grant(f"/projects/{inside['/projects']}", f"/users/{inside['/users']}", "member")
@@ -196,6 +196,8 @@ def test_deleting_a_domain_takes_its_content_along(cloud: IdentityCloud) -> None
     assert cloud("DELETE", f"/domains/{domain['id']}").status == 204
     for path, identifier in inside.items():
         assert cloud("GET", f"{path}/{identifier}").status == 404
+    hashes = cloud.db.read(lambda tx: tx.all("select owner_id from password_hashes"))
+    assert len(hashes) == 1, "only the administrator has a password now"
     left = cloud("GET", "/role_assignments").json["role_assignments"]
     assert all(a["user"]["id"] != inside["/users"] for a in left)
 

@@ -98,9 +98,12 @@ def compile_schema(schema: Schema) -> Callable[[Any], Any]:
 
     def validate(body: Any) -> Any:
         try:
-            return check(body)
-        except fastjsonschema.JsonSchemaValueException as error:
-            raise BadRequest(explain(error)) from None
+            try:
+                return check(body)
+            except fastjsonschema.JsonSchemaValueException as error:
+                raise BadRequest(explain(error)) from None
+        except RecursionError:  # in a check, or in showing the value that was refused
+            raise BadRequest("The body is nested too deeply.") from None
 
     return validate
 

@@ -20,7 +20,7 @@ from pileus.core.schema import BOOLEAN, NAME, TEXT, Schema
 from pileus.db.connect import Conflict
 from pileus.http.app import Call
 from pileus.identity.access_rule import ACCESS_RULE_LIST, ensure_rules
-from pileus.identity.passwords import MAX_LENGTH, keep_hash, passwords
+from pileus.identity.passwords import MAX_LENGTH, PASSWORD_HASHES, keep_hash, passwords
 from pileus.identity.rows import ACCESS_RULES, APPLICATION_CREDENTIALS, ROLES, ApplicationCredential
 from pileus.identity.service import ADMIN, IDENTITY, SYSTEM_READER, listed, of_user, seen
 from pileus.identity.standing import effective_roles
@@ -190,7 +190,7 @@ def chosen_roles(ctx: Context, given: list[dict[str, str]] | None) -> list[str]:
 def delete_application_credential(ctx: Context, credential: ApplicationCredential) -> Reply:
     """Delete an application credential; its tokens end at once."""
     check_unrestricted(ctx)
-    ctx.tx.run("delete from password_hashes where owner_id = ?", credential.id)
+    PASSWORD_HASHES.delete(ctx.tx, owner_id=credential.id)
     APPLICATION_CREDENTIALS.delete(ctx.tx, id=credential.id)
     record_request(ctx, "application_credential", credential.id, "delete", "success")
     return Reply()

@@ -12,6 +12,7 @@ from pileus.core.op import Many, Page, Reply
 from pileus.core.paging import Listing, Query
 from pileus.core.schema import BOOLEAN, LONG_TEXT
 from pileus.db.connect import Conflict
+from pileus.identity.passwords import forget_hashes
 from pileus.identity.rows import DEFAULT_DOMAIN, PROJECTS, Project
 from pileus.identity.service import (
     ADMIN,
@@ -156,5 +157,8 @@ def delete_domain(ctx: Context, domain: Project) -> Reply:
         raise Forbidden("Cannot delete a domain that is enabled, please disable it first.")
     if domain.id == DEFAULT_DOMAIN:
         raise Forbidden("The default domain cannot be deleted: the cloud's administrator lives in it.")
+    users, projects = (f"select id from {table} where domain_id = ?" for table in ("users", "projects"))
+    forget_hashes(ctx.tx, f"user_id in ({users}) or project_id in ({projects})", domain.id, domain.id)
+    ctx.tx.run(f"delete from password_hashes where owner_id in ({users})", domain.id)
     PROJECTS.delete(ctx.tx, id=domain.id)
     return Reply()

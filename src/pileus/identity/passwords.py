@@ -61,6 +61,14 @@ def keep_hash(tx: Tx, owner_id: str, hashed: str) -> None:
     )  # fmt: skip
 
 
+def forget_hashes(tx: Tx, credentials: str, *params: object) -> None:
+    """Drop the hashes of application credentials; `credentials` is our own SQL condition on their table."""
+    tx.run(
+        "delete from password_hashes where owner_id in"
+        f" (select id from application_credentials where {credentials})", *params
+    )  # fmt: skip
+
+
 class Verified:
     """Digests of (owner, stored hash, password) that were right a moment ago."""
 

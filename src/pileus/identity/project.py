@@ -21,6 +21,7 @@ from pileus.identity.domain import (
     require_domain,
     resource_changes,
 )
+from pileus.identity.passwords import forget_hashes
 from pileus.identity.project_tree import depth_of, parents_above, parents_as_ids, subtree_as_ids, subtree_below
 from pileus.identity.rows import PROJECTS, USERS, Project, User
 from pileus.identity.service import (
@@ -236,5 +237,7 @@ def delete_project(ctx: Context, project: Project, query: Query) -> Reply:
         raise Forbidden("Cannot delete a project tree that holds enabled projects: disable them first.")
     gone = [project.id, *(p.id for p in below)]
     USERS.update(ctx.tx, {"default_project_id": None}, default_project_id=gone)
+    for one in gone:
+        forget_hashes(ctx.tx, "project_id = ?", one)
     PROJECTS.delete(ctx.tx, id=project.id)
     return Reply()

@@ -18,7 +18,7 @@ from pileus.db.connect import Conflict
 from pileus.http.app import Call
 from pileus.identity.domain import domain_for_new, require_domain
 from pileus.identity.login import WRONG
-from pileus.identity.passwords import MAX_LENGTH, keep_hash, passwords, stored_hash
+from pileus.identity.passwords import MAX_LENGTH, PASSWORD_HASHES, forget_hashes, keep_hash, passwords, stored_hash
 from pileus.identity.rows import PROJECTS, USERS, User
 from pileus.identity.service import (
     ADMIN,
@@ -156,8 +156,8 @@ def update_user(ctx: Context, user: User, body: dict[str, Any], hashed: str | No
 @IDENTITY.op("DELETE", "/users/{user_id}", rule="identity:delete_user", allow=DOMAIN_MANAGER, load=load_user, ok=204)
 def delete_user(ctx: Context, user: User) -> Reply:
     """Delete a user with all that is theirs alone."""
-    owned = "select id from application_credentials where user_id = ?"
-    ctx.tx.run(f"delete from password_hashes where owner_id = ? or owner_id in ({owned})", user.id, user.id)
+    forget_hashes(ctx.tx, "user_id = ?", user.id)
+    PASSWORD_HASHES.delete(ctx.tx, owner_id=user.id)
     USERS.delete(ctx.tx, id=user.id)
     return Reply()
 
