@@ -352,6 +352,23 @@ def test_a_copy_that_nobody_wants_any_more_ends(tmp_path: Path) -> None:
         copy_file(tmp_path / "a", tmp_path / "b", 0, cancelled)
 
 
+def test_a_volume_that_is_removed_while_it_is_filled_is_gone(files: Store) -> None:
+    files.images.rounds = 0
+    with files.images.file.open("r+b") as file:
+        for at in range(0, 400 << 20, 8 << 20):
+            file.seek(at)
+            file.write(os.urandom(1 << 20) * 4)
+    wanted = Volume(id="v1", pool="file", size_gib=1, source=Source(kind="image", id="img", image=IMAGE))
+    assert files.block.ensure_volume(wanted) is None
+    assert "v1" in files.block.list_things()
+    until(lambda: files.block.remove_volume("file", "v1"))
+    assert list(files.block.list_things()) == []
+    time.sleep(0.2)
+    assert list(files.block.list_things()) == []
+    make(files)
+    assert files.read("v1") == ""
+
+
 def test_copies_cross_file_systems(tmp_path: Path) -> None:
     data = os.urandom(3 << 20)
     source = Path("/dev/shm") / f"pileus-{os.getpid()}"

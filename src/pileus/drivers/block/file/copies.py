@@ -4,12 +4,15 @@ import errno
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
+
+from pileus.drivers.background import Background
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 _STRIDE = 16 << 20  # bytes between two looks at whether the copy is still wanted
+_MOMENT = 0.05  # seconds given to a new copy: a reflink takes less and needs no second question
 _NO_REFLINK = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM}
 
 
@@ -78,45 +81,47 @@ def _copy_some(reading: int, writing: int, at: int, count: int) -> int:
 
 
 class Copies:
-    """Copies under way, each called after the file that it makes and why; an end is told once."""
+    """Copies under way, each called after the file that it makes and what it is made of."""
 
-    def __init__(self, threads: int = 2):
-        self._pool = ThreadPoolExecutor(threads, "copy")
+    def __init__(self) -> None:
+        self._work: Background[bool] = Background()
         self._lock = threading.Lock()
-        self._running: dict[tuple[Path, str], tuple[Future[None], threading.Event]] = {}
+        self._cancels: dict[Path, dict[str, threading.Event]] = {}
 
-    def ensure(self, target: Path, why: str, work: Callable[[threading.Event], None]) -> bool:
+    def ensure(self, target: Path, origin: Path, work: Callable[[threading.Event], None]) -> bool:
         """Start `work`, or ask after it: True when it has just ended, False under way; raises what it raised."""
-        key = (target, why)
+        name = f"{target} from {origin}"
         with self._lock:
-            if key not in self._running:
-                cancelled = threading.Event()
-                self._running[key] = (self._pool.submit(work, cancelled), cancelled)
-            future, _ = self._running[key]
-        if not _ended(future):
-            return False
-        with self._lock:
-            self._running.pop(key, None)
-        future.result()
+            cancelled = self._cancels.setdefault(target, {}).setdefault(name, threading.Event())
+
+        def whole() -> bool:
+            work(cancelled)
+            return True
+
+        ends = time.monotonic() + _MOMENT
+        try:
+            while not self._work.ask(name, whole):
+                if time.monotonic() > ends:
+                    return False
+                time.sleep(0.002)
+        except BaseException:
+            self._forget(target)
+            raise
+        self._forget(target)
         return True
+
+    def _forget(self, target: Path) -> None:
+        """The copy has ended: the next one is not cancelled by what cancelled this one."""
+        with self._lock:
+            self._cancels.pop(target, None)
 
     def cancel(self, target: Path) -> bool:
         """Stop what makes a file; True when nothing runs any more."""
         with self._lock:
-            for key in [key for key in self._running if key[0] == target]:
-                future, cancelled = self._running[key]
+            for name, cancelled in list(self._cancels.get(target, {}).items()):
                 cancelled.set()
-                if future.cancel() or future.done():
-                    del self._running[key]
-            return all(key[0] != target for key in self._running)
-
-
-def _ended(future: "Future[None]") -> bool:
-    """Whether a copy has ended, given a moment: a reflink takes milliseconds and needs no second question."""
-    try:
-        future.exception(timeout=0.05)
-    except CancelledError:
+                if self._work.busy(name):
+                    return False
+                self._work.forget(name)
+            self._cancels.pop(target, None)
         return True
-    except TimeoutError:
-        return False
-    return True

@@ -9,7 +9,6 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Protocol
 
@@ -103,25 +102,30 @@ class FileBlock:
             raise Broken(f"{source.kind} {source.id} needs {-(-held // GIB)} GiB, the volume has {size // GIB}")
         return self._copy(places, origin, places.path("volumes", volume_id), size)
 
-    def _copy(self, places: Places, origin: Path, final: Path, size: int, owner: int = 0) -> bool:
-        """Copy to a temporary name in the background, then rename; True when it has just got its name."""
+    def _copy(self, places: Places, origin: Path, final: Path, size: int, *, replace: bool = False) -> bool:
+        """Copy to a temporary name in the background, then rename; True when it has just got its name.
+
+        Without `replace`, a file that stands there already is kept: somebody may use it by now.
+        """
         partial = places.partial(final)
 
         def work(cancelled: threading.Event) -> None:
             try:
                 copy_file(origin, partial, size, cancelled)
                 sync(partial)
-                self._own_by(partial, owner)
                 with self._lock:
                     if cancelled.is_set():
                         raise Cancelled
-                    rename(partial, final)
+                    if replace:
+                        self._own_by(partial, final.stat().st_uid)
+                    if replace or not final.exists():
+                        rename(partial, final)
             finally:
                 remove(partial)
 
         try:
-            return self._copies.ensure(final, str(origin), work)
-        except (Cancelled, CancelledError):
+            return self._copies.ensure(final, origin, work)
+        except Cancelled:
             return False
         except FileNotFoundError:
             raise Broken(f"{origin.stem} disappeared while it was copied") from None
@@ -173,8 +177,7 @@ class FileBlock:
         origin, final = places.path("snapshots", snapshot_id), places.path("volumes", volume_id)
         if not origin.exists() or not final.exists():
             raise Broken(f"volume {volume_id} or its snapshot {snapshot_id} is not in this pool")
-        now = final.stat()
-        return True if self._copy(places, origin, final, now.st_size, now.st_uid) else None
+        return True if self._copy(places, origin, final, final.stat().st_size, replace=True) else None
 
     def ensure_export(self, pool: str, volume_id: str, node: str) -> Connection | None:
         places = self._pool(pool)
