@@ -21,7 +21,7 @@ class Broken(Exception):
 
 
 class Blob(Protocol):
-    """Keeps the bytes of images.  A name is an image's id; nothing is visible before it is whole."""
+    """Keeps the bytes of images, each under a name that is used once; nothing is visible before it is whole."""
 
     def create(self, name: str) -> "BlobWriter": ...
 
