@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 
 def iso(at: float | None) -> str | None:
     """2026-11-23T09:12:14Z, as compute and most services write times."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")[:19] + "Z"
 
 
 def iso_micro(at: float | None) -> str | None:
     """2026-11-23T09:12:14.000000, as block storage and instance actions write times."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:26]
 
 
 def iso_micro_z(at: float | None) -> str | None:
     """2026-11-23T09:12:14.000000Z, as identity writes times."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def parse_iso(text: str) -> float:

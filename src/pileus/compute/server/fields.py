@@ -13,7 +13,7 @@ from pileus.compute.server.rows import (
     TAGS,
     Server,
     ServerVolume,
-    nics_of,
+    plugged,
     volumes_of,
 )
 from pileus.compute.server.standing import group_ids
@@ -123,10 +123,10 @@ def ports_by_server(ctx: Context, server_ids: Sequence[str]) -> dict[str, list[P
     """The ports of some servers in the order in which their guests have them."""
     there = {port.id: port for port in network.ports_of_many(ctx.tx, server_ids)}
     found: dict[str, list[PortView]] = {}
-    for nic in nics_of(ctx.tx, server_ids):
-        port = there.get(nic.port_id)
-        if port is not None and not nic.detach:
-            found.setdefault(nic.server_id, []).append(port)
+    for server_id, port_id in plugged(ctx.tx, server_ids):
+        port = there.get(port_id)
+        if port is not None:
+            found.setdefault(server_id, []).append(port)
     return found
 
 

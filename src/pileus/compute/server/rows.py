@@ -4,7 +4,7 @@ Of each row the API writes the wish and the server's own step writes the rest (S
 which is which); counters of one and the other make levels of what would be edges (a reboot, a start).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct, field
@@ -238,9 +238,11 @@ CONSOLE_TOKENS = Table(ConsoleToken, "console_tokens", key=("digest",))
 TAGS = Table(Tag, "server_tags", key=("server_id", "tag"))
 
 
-def nics_of(tx: Tx, server_ids: Iterable[str]) -> list[Nic]:
-    """Ports of these servers in the order in which the guest has them."""
-    return NICS.all(tx, order="server_nics.position", server_id=tuple(server_ids))
+def plugged(tx: Tx, server_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """(server id, port id) of these servers' ports in the order in which their guests have them."""
+    marks = ", ".join("?" * len(server_ids)) or "null"
+    sql = f"select server_id, port_id from server_nics where detach = 0 and server_id in ({marks}) order by position"
+    return [(row[0], row[1]) for row in tx.all(sql, *server_ids)]
 
 
 def volumes_of(tx: Tx, server_ids: Iterable[str]) -> list[ServerVolume]:
