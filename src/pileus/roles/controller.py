@@ -1,5 +1,6 @@
 """A controller: the API of every service, the workers, the door for nodes; wiring only."""
 
+import gc
 import logging
 import ssl
 import threading
@@ -159,6 +160,7 @@ def run_api(config: Config, sockets: list[Any], door: Any, far_door: Any = None)
     from pileus.http.server import serve, server
     from pileus.roles.node_door import NodeDoor
 
+    gc.set_threshold(20_000, 50, 50)  # the rows of one list are no cycles: hunting them costs as much as the list
     db, keys = connect(config.database_url), config.folder / "keys"
     node_door = NodeDoor(db, open_blob(config), keys)
     servers = {server(build_api(config, db)): sockets, server(node_door): [door]}
