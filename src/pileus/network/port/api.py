@@ -38,7 +38,7 @@ from pileus.network.port.make import (
     replace_groups,
     unbind,
 )
-from pileus.network.port.rows import FLOATING, GATEWAY, LEG, PORTS, Port, load_port, seen_ports
+from pileus.network.port.rows import DHCP, FLOATING, GATEWAY, LEG, PORTS, Port, load_port, seen_ports
 from pileus.network.quota import take
 from pileus.network.security_group.rows import default_group
 from pileus.network.service import (
@@ -149,7 +149,9 @@ def create_port(ctx: Context, given: dict[str, Any]) -> Port:
     """One port as a caller asks for it."""
     project_id = project_of(ctx, "create_port", given)
     network = load_network(ctx, given["network_id"])
-    enforce(ctx, "create_port", given, target_of(network, project_id, given.get("device_owner") or ""))
+    owner = given.get("device_owner") or ""
+    enforce(ctx, "create_port", given, target_of(network, project_id, owner))
+    _check_owner(owner)
     port = make_port(ctx, network, project_id, given)
     record_request(ctx, "port", port.id, "create", "success")
     return port
@@ -261,8 +263,14 @@ def _check_device(port: Port, body: Mapping[str, Any]) -> None:
         raise Conflicted(
             f"Port {port.id} is used by {port.device_owner} {port.device_id}: take it off there.", kind="PortInUse"
         )
-    if owner in OWNED_BY_L3 and port.device_owner != owner:
-        raise BadRequest(f"Invalid input for device_owner. Reason: {owner} is set by networking itself.")
+    if port.device_owner != owner:
+        _check_owner(owner)
+
+
+def _check_owner(device_owner: str) -> None:
+    """A port that says it is a router's or DHCP's would be plugged into one: only networking itself says so."""
+    if device_owner in (*OWNED_BY_L3, DHCP):
+        raise BadRequest(f"Invalid input for device_owner. Reason: {device_owner} is set by networking itself.")
 
 
 def _new_mac(port: Port, given: str) -> str:

@@ -23,7 +23,7 @@ from pileus.network.conventions import (
     project_of,
     shown,
 )
-from pileus.network.port.rows import PORTS
+from pileus.network.port.rows import OF_ROUTERS, PORTS
 from pileus.network.quota import take
 from pileus.network.router.fields import ROUTER, ROUTES
 from pileus.network.router.gateway import clear_gateway, routes_of, set_gateway, set_routes
@@ -153,7 +153,7 @@ def delete_router(ctx: Context, router: Router) -> Reply:
         raise Conflicted(f"Router {router.id} still has ports", kind="RouterInUse")
     router = clear_gateway(ctx, router)
     record_request(ctx, "router", router.id, "delete", "success")
-    if router.node_id or router.left_nodes or PORTS.count(ctx.tx, device_id=router.id):
+    if router.node_id or router.left_nodes or PORTS.count(ctx.tx, device_id=router.id, device_owner=OF_ROUTERS):
         ROUTERS.update(ctx.tx, {"deleting": True}, id=router.id)
         poke(ctx.tx, "router", router.id, ctx.now)
     else:

@@ -12,7 +12,7 @@ from pileus.core.reconcile import poke
 from pileus.network.floating_ip.rows import FLOATING_IPS
 from pileus.network.network.rows import load_network
 from pileus.network.port.make import add_port, free_mac, new_port, readdress, remove_port
-from pileus.network.port.rows import GATEWAY, PORTS, Port
+from pileus.network.port.rows import GATEWAY, OF_ROUTERS, PORTS, Port
 from pileus.network.router.rows import ROUTERS, Router, legs_of
 from pileus.network.subnet.rows import Route, Subnet, subnets_by_id, subnets_of
 
@@ -113,7 +113,7 @@ def set_routes(ctx: Context, router: Router, routes: Sequence[Route]) -> Router:
             f"Unable to complete operation for {router.id}. The number of routes exceeds the maximum {MOST_ROUTES}.",
             kind="RoutesExhausted",
         )
-    ports = PORTS.all(ctx.tx, device_id=router.id, deleting=False)
+    ports = PORTS.all(ctx.tx, device_id=router.id, device_owner=OF_ROUTERS, deleting=False)
     own = {ip for port in ports for ip in port.ips}
     nets = [s.net for s in subnets_by_id(ctx.tx, (f.subnet_id for p in ports for f in p.fixed_ips)).values()]
     for route in routes:

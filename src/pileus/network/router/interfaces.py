@@ -15,7 +15,7 @@ from pileus.network.conventions import ID
 from pileus.network.floating_ip.rows import FLOATING_IPS
 from pileus.network.network.rows import NETWORKS
 from pileus.network.port.make import add_port, free_mac, new_port, readdress, remove_port, set_device
-from pileus.network.port.rows import LEG, PORTS, FixedIp, Port, load_port
+from pileus.network.port.rows import LEG, OF_ROUTERS, PORTS, FixedIp, Port, load_port
 from pileus.network.quota import take
 from pileus.network.router.gateway import bad, check_overlap
 from pileus.network.router.rows import Router, legs_of, load_router
@@ -53,7 +53,7 @@ def add_router_interface(ctx: Context, router: Router, body: dict[str, Any]) -> 
 
 def _subnets(ctx: Context, router: Router) -> dict[str, Subnet]:
     """All that the router is on, its gateway included."""
-    ports = PORTS.all(ctx.tx, device_id=router.id, deleting=False)
+    ports = PORTS.all(ctx.tx, device_id=router.id, device_owner=OF_ROUTERS, deleting=False)
     return subnets_by_id(ctx.tx, (fixed.subnet_id for port in ports for fixed in port.fixed_ips))
 
 

@@ -62,11 +62,11 @@ def seen_groups(ctx: Context) -> Listing[SecurityGroup]:
     return listing
 
 
-def load_group(ctx: Context, group_id: str) -> SecurityGroup:
+def load_group(ctx: Context, security_group_id: str) -> SecurityGroup:
     """A security group that the caller may know of; raises NotFound."""
-    rows = seen_groups(ctx).equals("id", [group_id]).page(ctx.tx, sort=[("id", False)], limit=1)
+    rows = seen_groups(ctx).equals("id", [security_group_id]).page(ctx.tx, sort=[("id", False)], limit=1)
     if not rows:
-        raise group_not_found(group_id)
+        raise group_not_found(security_group_id)
     return rows[0]
 
 
