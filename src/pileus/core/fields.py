@@ -77,13 +77,37 @@ class Field:
         return rule
 
 
+class Renderer:
+    """Renders the fields of one version: plain attributes all at once, the others one by one."""
+
+    def __init__(self, fields: Iterable[Field]):
+        self._plain: list[str] = []
+        self._others: list[tuple[str, Getter, Sees | None]] = []
+        attributes: list[str] = []
+        for field in fields:
+            if callable(field.get) or field.see:
+                self._others.append((field.name, field.getter(), field.seer()))
+            else:
+                self._plain.append(field.name)
+                attributes.append(field.get or field.name)
+        read = operator.attrgetter(*attributes) if attributes else lambda row: ()
+        self._read: Callable[[Any], tuple[Any, ...]] = read if len(attributes) != 1 else lambda row: (read(row),)
+
+    def __call__(self, row: Any, ctx: Context) -> dict[str, Any]:
+        found = dict(zip(self._plain, self._read(row), strict=True))
+        for name, get, see in self._others:
+            if see is None or see(row, ctx):
+                found[name] = get(row, ctx)
+        return found
+
+
 class Fields:
     """The attributes of one resource and the name of its envelope (`{"server": …}`)."""
 
     def __init__(self, key: str, plural: str, fields: Iterable[Field], *, extra: bool = False):
         self.key, self.plural, self.fields = key, plural, tuple(fields)
         self.extra = extra  # whether bodies may hold attributes that are not in the table
-        self._renderers: dict[Version, list[tuple[str, Getter, Sees | None]]] = {}
+        self._renderers: dict[Version, Renderer] = {}
 
     def points(self) -> set[Version]:
         """Versions at which something changes."""
@@ -110,9 +134,8 @@ class Fields:
         """A resource as the caller's version shows it; fields that need a rule are left out without it."""
         renderer = self._renderers.get(ctx.version)
         if renderer is None:
-            renderer = [(f.name, f.getter(), f.seer()) for f in self.at("r", ctx.version)]
-            self._renderers[ctx.version] = renderer
-        return {name: get(row, ctx) for name, get, see in renderer if see is None or see(row, ctx)}
+            renderer = self._renderers[ctx.version] = Renderer(self.at("r", ctx.version))
+        return renderer(row, ctx)
 
     def columns(self, letter: str) -> Mapping[str, str]:
         """Name → column of the filters ("q") or sort keys ("s")."""

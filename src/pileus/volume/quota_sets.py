@@ -13,14 +13,14 @@ from pileus.core.quota import DEFAULT_PROJECT, Quota
 from pileus.volume.quota import all_types, quota
 from pileus.volume.service import ADMIN, READER, action, op
 
+_LIMIT = {"type": ["integer", "string"], "minimum": -1, "maximum": 0x7FFFFFFF, "pattern": "^(-1|[0-9]{1,9})$"}
 _LIMITS = {
     "type": "object",
     "minProperties": 1,
     "propertyNames": {"minLength": 1, "maxLength": 300},
-    "additionalProperties": {"oneOf": [{"type": "integer", "minimum": -1, "maximum": 0x7FFFFFFF},
-                                       {"type": "string", "pattern": "^(-1|[0-9]{1,9})$"}]},
+    "additionalProperties": _LIMIT,
     "properties": {"tenant_id": {"type": "string"}, "project_id": {"type": "string"}},
-}  # fmt: skip
+}
 
 
 def _target(ctx: Context, of_project_id: str) -> dict[str, str]:

@@ -44,10 +44,11 @@ METADATA = {
     "propertyNames": {"pattern": "^[a-zA-Z0-9-_:. /]{1,255}$"},
     "additionalProperties": {"type": "string", "maxLength": 255},
 }
-METADATA_OR_NULL = {"oneOf": [METADATA, {"type": "null"}]}
+METADATA_OR_NULL = {**METADATA, "type": ["object", "null"]}
 ONE_ITEM = {**METADATA, "minProperties": 1, "maxProperties": 1}
-SIZE = {"oneOf": [{"type": "integer", "minimum": 1, "maximum": 0x7FFFFFFF},
-                  {"type": "string", "pattern": "^0*[1-9][0-9]{0,8}$"}]}  # fmt: skip
+# A number, also when it is written as text.
+SIZE = {"type": ["integer", "string"], "minimum": 1, "maximum": 0x7FFFFFFF, "pattern": "^0*[1-9][0-9]{0,8}$"}
+SIZE_OR_NULL = {**SIZE, "type": ["integer", "string", "null"]}
 SHORT = {"type": ["string", "null"], "maxLength": 255}
 NOTHING: dict[str, Any] = {}
 

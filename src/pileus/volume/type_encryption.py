@@ -18,8 +18,7 @@ from pileus.volume.volume_type import VolumeType
 from pileus.volume.volume_types import load_type
 
 RULE = "volume_extension:volume_type_encryption:"
-KEY_SIZE = {"oneOf": [{"type": "integer", "minimum": 0, "maximum": 0x7FFFFFFF},
-                      {"type": "string", "pattern": "^[0-9]{1,9}$"}, {"type": "null"}]}  # fmt: skip
+KEY_SIZE = {"type": ["integer", "string", "null"], "minimum": 0, "maximum": 0x7FFFFFFF, "pattern": "^[0-9]{1,9}$"}
 PROPERTIES = {
     "key_size": KEY_SIZE,
     "provider": {"type": "string", "maxLength": 255},

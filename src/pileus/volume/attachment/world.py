@@ -5,7 +5,7 @@ from typing import Any
 
 from pileus.core.reconcile import Gone, Kind, Lease, Outcome, Transient, poke, transact
 from pileus.db.connect import Database, Tx
-from pileus.volume.attachment.lifecycle import overdue, step
+from pileus.volume.attachment.lifecycle import World, overdue, step
 from pileus.volume.attachment.rows import ATTACHMENTS, STATUS, Attachment
 from pileus.volume.drivers import Broken, Connection
 from pileus.volume.hub import Hub
@@ -96,7 +96,8 @@ def save(tx: Tx, attachment: Attachment, outcome: Outcome, now: float) -> None:
 
 def kind(db: Database, hub: Hub, _clock: Callable[[], float]) -> Kind[Any]:
     """Attachments for the engine."""
-    return Kind(
-        "attachment", lambda tx, id_: ATTACHMENTS.get(tx, id=id_), step, save, overdue,
-        lambda lease: AttachmentWorld(db, hub, lease),
-    )  # fmt: skip
+
+    def world(lease: Lease) -> World:
+        return AttachmentWorld(db, hub, lease)
+
+    return Kind("attachment", lambda tx, id_: ATTACHMENTS.get(tx, id=id_), step, save, overdue, world)

@@ -10,7 +10,7 @@ from pileus.volume.drivers import Broken
 from pileus.volume.hub import Hub
 from pileus.volume.message import tell
 from pileus.volume.point_in_time import PointInTime
-from pileus.volume.snapshot.lifecycle import overdue, step
+from pileus.volume.snapshot.lifecycle import World, overdue, step
 from pileus.volume.snapshot.rows import SNAPSHOTS, STATUS, Snapshot
 from pileus.volume.volume.rows import VOLUMES, Volume, dependents
 
@@ -77,7 +77,8 @@ def save(tx: Tx, snapshot: Snapshot, outcome: Outcome, now: float) -> None:
 
 def kind(db: Database, hub: Hub, clock: Callable[[], float]) -> Kind[Any]:
     """Snapshots for the engine."""
-    return Kind(
-        "snapshot", lambda tx, id_: SNAPSHOTS.get(tx, id=id_), step, save, overdue,
-        lambda lease: SnapshotWorld(db, hub, lease, clock),
-    )  # fmt: skip
+
+    def world(lease: Lease) -> World:
+        return SnapshotWorld(db, hub, lease, clock)
+
+    return Kind("snapshot", lambda tx, id_: SNAPSHOTS.get(tx, id=id_), step, save, overdue, world)

@@ -15,7 +15,17 @@ from pileus.core.schema import truth
 from pileus.volume.service import MEMBER, READER, VOLUME, action, fields_of, op
 from pileus.volume.snapshot.rows import SNAPSHOTS
 from pileus.volume.volume.create import Wanted, create_volume, current_status, load_volume
-from pileus.volume.volume.fields import BRIEF, CREATED, CREATED_LOOSELY, DETAILED, Shown, page, shown
+from pileus.volume.volume.fields import (
+    BRIEF,
+    CREATED,
+    CREATED_LOOSELY,
+    DETAILED,
+    UPDATED,
+    Shown,
+    brief_page,
+    page,
+    shown,
+)
 from pileus.volume.volume.remove import delete_volume
 from pileus.volume.volume.rows import Volume, edit, wish
 
@@ -27,7 +37,7 @@ VOLUME.rule("volume:multiattach", MEMBER)
 @op("GET", "/volumes", rule="volume:get_all", allow=READER, load=collection, gives=Many(BRIEF))
 def list_volumes(ctx: Context, query: Query) -> Page:
     """List volumes, briefly."""
-    return page(ctx, query)
+    return brief_page(ctx, query)
 
 
 @op("GET", "/volumes/detail", rule="volume:get_all", allow=READER, load=collection, gives=Many(DETAILED))
@@ -103,8 +113,8 @@ def _text(body: dict[str, Any], name: str) -> str | None:
     return None if value is None else str(value).strip()
 
 
-@op("PUT", "/volumes/{volume_id}", rule="volume:update", allow=MEMBER, load=load_volume, takes=CREATED,
-    gives=CREATED)  # fmt: skip
+@op("PUT", "/volumes/{volume_id}", rule="volume:update", allow=MEMBER, load=load_volume, takes=UPDATED,
+    gives=UPDATED)  # fmt: skip
 def update(ctx: Context, volume: Volume, body: dict[str, Any]) -> Shown:
     """Change name, description or metadata."""
     changes: dict[str, Any] = {}

@@ -4,7 +4,7 @@ Source: Block Storage API reference, "Volumes (volumes)"; REST API version histo
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pileus.core.clock import iso_micro
 from pileus.core.context import Context
@@ -16,7 +16,7 @@ from pileus.db.connect import Tx
 from pileus.volume.attachment.rows import Attachment, of_volumes
 from pileus.volume.listing import Lister
 from pileus.volume.pools import host_name
-from pileus.volume.service import METADATA_OR_NULL, READER, SHORT, SIZE, VOLUME, links
+from pileus.volume.service import METADATA_OR_NULL, READER, SHORT, SIZE_OR_NULL, VOLUME, links
 from pileus.volume.volume.rows import STATUS_SQL, VOLUMES, Volume, status
 from pileus.volume.volume_type import names
 
@@ -34,8 +34,12 @@ class Shown:
     type_name: str
     attachments: list[Attachment]
     host: str | None
+    owner: str | None  # its project, where the caller may see that
     project_id: str
     user_id: str
+    nothing: ClassVar[None] = None  # what every volume of this cloud answers
+    no: ClassVar[bool] = False
+    yes: ClassVar[bool] = True
 
 
 def shown(ctx: Context, volumes: list[Volume]) -> list[Shown]:
@@ -43,9 +47,15 @@ def shown(ctx: Context, volumes: list[Volume]) -> list[Shown]:
     ties = of_volumes(ctx.tx, [v.id for v in volumes])
     types = names(ctx.tx, {v.volume_type_id for v in volumes})
     hosts = node_names(ctx.tx) if ctx.allows(ADMIN_ONLY) else {}
+    owners = {v.project_id: v for v in volumes}
+    seen = {project for project, volume in owners.items() if ctx.allows(TENANT, volume)}
     return [
-        Shown(v, types[v.volume_type_id], ties.get(v.id, []), _host(v, hosts), v.project_id, v.user_id) for v in volumes
-    ]
+        Shown(
+            v, types[v.volume_type_id], ties.get(v.id, []), _host(v, hosts),
+            v.project_id if v.project_id in seen else None, v.project_id, v.user_id,
+        )
+        for v in volumes
+    ]  # fmt: skip
 
 
 def node_names(tx: Tx) -> dict[str, str]:
@@ -83,25 +93,22 @@ def _updated(row: Shown, _ctx: Context) -> str | None:
     return iso_micro(max(row.volume.updated_at or 0.0, row.volume.seen_at or 0.0) or None)
 
 
-def _nothing(_row: Shown, _ctx: Context) -> None:
-    return None
-
-
 class VolumeFields(Fields):
     """Leaves out what upstream leaves out when it is empty."""
 
     def render(self, row: Any, ctx: Context) -> dict[str, Any]:
         """A volume as the caller's version shows it."""
         found = super().render(row, ctx)
-        if not found.get("volume_image_metadata", True):
-            del found["volume_image_metadata"]
+        for name in ("volume_image_metadata", "os-vol-tenant-attr:tenant_id"):
+            if not found.get(name, True):
+                del found[name]
         return found
 
 
 _ALWAYS = (
     Field("id", "rqs", get="volume.id", column="id"),
     Field("status", "rq", get=lambda r, _: status(r.volume, r.attachments)),
-    Field("size", "crqs", SIZE, get="volume.shown_gib", column="wanted_gib", doc="GiB"),
+    Field("size", "crqs", SIZE_OR_NULL, get="volume.shown_gib", column="wanted_gib", doc="GiB"),
     Field("availability_zone", "crqs", SHORT, get="volume.zone", column="zone"),
     Field("created_at", "rqs", get=lambda r, _: iso_micro(r.volume.created_at), column="created_at"),
     Field("updated_at", "rqs", get=_updated, column="updated_at"),
@@ -114,19 +121,19 @@ _ALWAYS = (
     Field("links", "r", get=lambda r, ctx: _links(r.volume.id, ctx)),
     Field("user_id", "rqs", get="volume.user_id", column="user_id"),
     Field("bootable", "rqs", get=lambda r, _: "true" if r.volume.bootable else "false", column="bootable"),
-    Field("encrypted", "r", get=lambda _r, _c: False),
-    Field("replication_status", "r", get=_nothing),
-    Field("consistencygroup_id", "cr", SHORT, get=_nothing),
+    Field("encrypted", "r", get="no"),
+    Field("replication_status", "r", get="nothing"),
+    Field("consistencygroup_id", "cr", SHORT, get="nothing"),
     Field("multiattach", "crq", {}, get="volume.multiattach", column="multiattach"),
     Field("attachments", "r", get=_attachments),
     Field("migration_status", "rq", get="volume.migration_status", column="migration_status", see=MIGRATION),
-    Field("group_id", "cr", SHORT, since="3.13", get=_nothing),
-    Field("provider_id", "r", since="3.21", get=_nothing, see=ADMIN_ONLY),
-    Field("service_uuid", "r", since="3.48", get=_nothing),
-    Field("shared_targets", "r", since="3.48", get=lambda _r, _c: False),
-    Field("cluster_name", "r", since="3.61", get=_nothing, see=ADMIN_ONLY),
+    Field("group_id", "cr", SHORT, since="3.13", get="nothing"),
+    Field("provider_id", "r", since="3.21", get="nothing", see=ADMIN_ONLY),
+    Field("service_uuid", "r", since="3.48", get="nothing"),
+    Field("shared_targets", "r", since="3.48", get="no"),
+    Field("cluster_name", "r", since="3.61", get="nothing", see=ADMIN_ONLY),
     Field("volume_type_id", "rq", since="3.63", get="volume.volume_type_id", column="volume_type_id"),
-    Field("consumes_quota", "r", since="3.65", get=lambda _r, _c: True),
+    Field("consumes_quota", "r", since="3.65", get="yes"),
     Field("display_name", "cu", SHORT),
     Field("display_description", "cu", SHORT),
     Field("imageRef", "c", SHORT),
@@ -134,15 +141,20 @@ _ALWAYS = (
     Field("backup_id", "c", SHORT, since="3.47"),
 )
 _EXTENDED = (
-    Field("os-vol-tenant-attr:tenant_id", "r", get="project_id", see=TENANT),
+    Field("os-vol-tenant-attr:tenant_id", "r", get="owner"),
     Field("os-vol-host-attr:host", "r", get="host", see=ADMIN_ONLY),
     Field("os-vol-mig-status-attr:migstat", "r", get="volume.migration_status", see=MIGRATION),
-    Field("os-vol-mig-status-attr:name_id", "r", get=_nothing, see=MIGRATION),
+    Field("os-vol-mig-status-attr:name_id", "r", get="nothing", see=MIGRATION),
     Field("volume_image_metadata", "r", get="volume.image_metadata"),
 )
 BRIEF = Fields("volume", "volumes", [f for f in _ALWAYS if f.name in ("id", "name", "links")])
 CREATED = VolumeFields("volume", "volumes", _ALWAYS)
 CREATED_LOOSELY = VolumeFields("volume", "volumes", _ALWAYS, extra=True)  # before 3.53
+UPDATED = VolumeFields(  # its answer has not grown since 3.48
+    "volume",
+    "volumes",
+    [f for f in _ALWAYS if f.first() <= (3, 48)],
+)
 DETAILED = VolumeFields("volume", "volumes", (*_ALWAYS, *_EXTENDED))
 
 LISTER = Lister(
@@ -156,6 +168,13 @@ LISTER = Lister(
     likes=frozenset(("name", "description", "user_id", "availability_zone")),
     links="volumes_links",
 )
+
+
+def brief_page(ctx: Context, query: Query) -> Page:
+    """One page of volumes of which only names are shown."""
+    found = LISTER.page(ctx, query)
+    rows = [Shown(v, "", [], None, None, v.project_id, v.user_id) for v in found.rows]
+    return Page(rows, found.beside)
 
 
 def page(ctx: Context, query: Query) -> Page:

@@ -16,9 +16,15 @@ COPYING = 6 * 3600.0  # seconds that copying a large volume may take
 class Place(Protocol):
     """Where a volume is to live."""
 
-    node_id: str
-    pool: str
-    backend: str
+    @property
+    def node_id(self) -> str: ...
+
+    @property
+    def name(self) -> str:
+        """Of the pool."""
+
+    @property
+    def backend(self) -> str: ...
 
 
 class World(Protocol):
@@ -74,7 +80,7 @@ def _placed(volume: Volume, world: World) -> Outcome | None:
     if volume.node_id is not None:
         return None
     place = world.place()
-    volume.node_id, volume.pool, volume.backend = place.node_id, place.pool, place.backend
+    volume.node_id, volume.pool, volume.backend = place.node_id, place.name, place.backend
     return AGAIN
 
 

@@ -15,7 +15,7 @@ from pileus.volume.message import tell
 from pileus.volume.point_in_time import READERS, PointInTime, Reader, claim_alone, readers
 from pileus.volume.pools import PoolSeen
 from pileus.volume.snapshot.rows import SNAPSHOTS
-from pileus.volume.volume.lifecycle import overdue, step
+from pileus.volume.volume.lifecycle import World, overdue, step
 from pileus.volume.volume.rows import STATUS, VOLUMES, Volume, dependents
 from pileus.volume.volume_type import TYPES
 
@@ -256,7 +256,8 @@ def _tell_of_upload(tx: Tx, volume: Volume, now: float) -> None:
 
 def kind(db: Database, hub: Hub, clock: Callable[[], float]) -> Kind[Any]:
     """Volumes for the engine."""
-    return Kind(
-        "volume", lambda tx, id_: VOLUMES.get(tx, id=id_), step, save, overdue,
-        lambda lease: VolumeWorld(db, hub, lease, clock),
-    )  # fmt: skip
+
+    def world(lease: Lease) -> World:
+        return VolumeWorld(db, hub, lease, clock)
+
+    return Kind("volume", lambda tx, id_: VOLUMES.get(tx, id=id_), step, save, overdue, world)

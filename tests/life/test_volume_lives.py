@@ -1,0 +1,427 @@
+"""The lives of volumes, snapshots and attachments, whatever is killed, slow or away.
+
+Each scenario runs once whole; then once for each driver effect and each commit of it, with the process
+killed there.  It must end as the whole run did, and after deletion nothing may be left anywhere.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pileus.core.errors import BadRequest, Problem
+from pileus.core.ids import new_id
+from pileus.volume import facade
+from pileus.volume.drivers import Broken
+from volume_cloud import FakeServer, VolumeCloud
+
+
+@dataclass
+class Scene:
+    """A cloud with a volume that holds "bytes", one that server uses, and a snapshot of the first."""
+
+    cloud: VolumeCloud
+    idle: str = ""
+    used: str = ""
+    snapshot: str = ""
+
+    def prepare(self) -> "Scene":
+        self.machine = next(iter(self.cloud.machines.values()))
+        self.idle, self.used = self.cloud.volume(), self.cloud.volume()
+        self.machine.block.machine.write(self.idle, "bytes")
+        self.snapshot = self.cloud.made("POST", "/snapshots", {"snapshot": {"volume_id": self.idle}})["id"]
+        self.server = FakeServer(self.cloud, self.machine)
+        self.server.attach(self.used)
+        self.image_id = self.cloud.image()
+        self.cloud.run()
+        return self
+
+    def ask(self, method: str, path: str, body: object = None) -> str:
+        answer = self.cloud.call(method, path, body)
+        assert answer.status in (200, 202), answer
+        return str(next(iter(answer.json.values())).get("id")) if answer.json else ""
+
+
+def create(**wanted: object) -> Callable[[Scene], None]:
+    def act(scene: Scene) -> None:
+        names = {"IDLE": scene.idle, "USED": scene.used, "SNAPSHOT": scene.snapshot, "IMAGE": scene.image_id}
+        body = {k: names.get(str(v), v) for k, v in wanted.items()}
+        scene.ask("POST", "/volumes", {"volume": {"name": "new", "size": 2, **body}})
+
+    return act
+
+
+def all_rest(scene: Scene, volumes: int, snapshots: int = 1) -> None:
+    found = scene.cloud.call("GET", "/volumes/detail").json["volumes"]
+    assert {v["status"] for v in found} <= {"available", "in-use"} and len(found) == volumes, found
+    taken = scene.cloud.call("GET", "/snapshots").json["snapshots"]
+    assert {s["status"] for s in taken} <= {"available"} and len(taken) == snapshots, taken
+
+
+def made(content: str) -> Callable[[Scene], None]:
+    def check(scene: Scene) -> None:
+        all_rest(scene, 3)
+        new = scene.cloud.call("GET", "/volumes/detail?name=new").json["volumes"][0]
+        assert new["size"] == 2
+        assert scene.machine.block.machine.read(new["id"]).replace(scene.image_id, "I") == content
+
+    return check
+
+
+def attach(scene: Scene) -> None:
+    scene.server.reserve(scene.idle)
+    scene.server.connect(scene.idle)
+
+
+def attached(scene: Scene) -> None:
+    assert scene.server.view(scene.idle).connection is not None  # type: ignore[union-attr]
+    assert scene.cloud.status(scene.idle) == "attaching" and scene.server.id in scene.cloud.pokes
+    scene.server.open(scene.idle)
+    all_rest(scene, 2)
+
+
+def release(scene: Scene) -> None:
+    scene.server.release(scene.used)
+
+
+def released(scene: Scene) -> None:
+    all_rest(scene, 2)
+    assert scene.cloud.status(scene.used) == "available" and not scene.machine.block.machine.exports
+
+
+def upload(what: str) -> Callable[[Scene], None]:
+    return lambda scene: scene.cloud.act(
+        getattr(scene, what), {"os-volume_upload_image": {"image_name": "up", "force": True}}
+    ) and None  # fmt: skip
+
+
+def uploaded(scene: Scene) -> None:
+    all_rest(scene, 2)
+    found = scene.cloud.api("GET", "/image/v2/images?name=up").json["images"]
+    assert [i["status"] for i in found] == ["active"], found
+
+
+def delete_all_but_used(scene: Scene) -> None:
+    scene.ask("DELETE", f"/volumes/{scene.idle}?cascade=true")
+
+
+def reimage(scene: Scene) -> None:
+    volume_id = scene.cloud.made("POST", "/volumes", {"volume": {"size": 1, "name": "new"}})["id"]
+    scene.cloud.run_killed()
+    assert scene.cloud.act(volume_id, {"os-reimage": {"image_id": scene.image_id}}).status == 202
+    scene.cloud.act(volume_id, {"os-extend": {"new_size": 2}})
+
+
+def extend_while_filled(scene: Scene) -> None:
+    all_rest(scene, 3)
+    new = scene.cloud.call("GET", "/volumes/detail?name=new").json["volumes"][0]
+    assert scene.machine.block.machine.read(new["id"]) == f"image {scene.image_id}"
+
+
+SCENES: dict[str, tuple[Callable[[Scene], object], Callable[[Scene], None]]] = {
+    "create": (create(), made("")),
+    "create_from_image": (create(imageRef="IMAGE"), made("image I")),
+    "create_from_snapshot": (create(snapshot_id="SNAPSHOT"), made("bytes")),
+    "clone": (create(source_volid="IDLE"), made("bytes")),
+    "clone_in_use": (create(source_volid="USED"), made("")),
+    "snapshot": (lambda s: s.ask("POST", "/snapshots", {"snapshot": {"volume_id": s.idle}}),
+                 lambda s: all_rest(s, 2, 2)),
+    "snapshot_in_use": (lambda s: s.ask("POST", "/snapshots", {"snapshot": {"volume_id": s.used}}),
+                        lambda s: all_rest(s, 2, 2)),
+    "extend": (lambda s: s.cloud.act(s.idle, {"os-extend": {"new_size": 3}}), lambda s: all_rest(s, 2)),
+    "extend_in_use": (lambda s: s.cloud.act(s.used, {"os-extend": {"new_size": 3}}), lambda s: all_rest(s, 2)),
+    "attach": (attach, attached),
+    "release": (release, released),
+    "upload": (upload("idle"), uploaded),
+    "upload_in_use": (upload("used"), uploaded),
+    "revert": (lambda s: s.cloud.act(s.idle, {"revert": {"snapshot_id": s.snapshot}}), lambda s: all_rest(s, 2)),
+    "reimage": (reimage, extend_while_filled),
+    "delete_snapshot": (lambda s: s.ask("DELETE", f"/snapshots/{s.snapshot}"), lambda s: all_rest(s, 2, 0)),
+    "cascade": (delete_all_but_used, lambda s: all_rest(s, 1, 0)),
+}  # fmt: skip
+
+
+def end(scene: Scene) -> None:
+    """Delete everything; nothing may be left."""
+    cloud = scene.cloud
+    assert cloud.unexpected() == [] and cloud.inconsistencies() == []
+    for volume_id in list(scene.server.attachments):
+        scene.server.release(volume_id)
+    cloud.run_killed()
+    for volume in cloud.call("GET", "/volumes").json["volumes"]:
+        answer = cloud.call("DELETE", f"/volumes/{volume['id']}?cascade=true")
+        assert answer.status == 202, answer
+    cloud.run_killed()
+    assert cloud.leftovers() == [] and cloud.inconsistencies() == []
+
+
+def play(folder: Path, name: str, kill_at: int | None, rounds: int = 1) -> int:
+    """One run of a scenario, killed at the n-th effect after its request; how many effects there were."""
+    act, check = SCENES[name]
+    folder.mkdir()
+    scene = Scene(VolumeCloud(folder, rounds=rounds)).prepare()
+    try:
+        faults, before = scene.cloud.faults, scene.cloud.faults.count
+        if kill_at is not None:
+            faults.kill_at = {before + kill_at}
+        act(scene)
+        scene.cloud.run_killed()
+        effects = faults.count - before
+        assert effects >= (kill_at or 0), "it was killed"
+        check(scene)
+        end(scene)
+        return effects
+    finally:
+        scene.cloud.close()
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_it_ends_well_wherever_the_process_is_killed(tmp_path: Path, name: str) -> None:
+    effects = play(tmp_path / "whole", name, None)
+    chosen = range(1, effects + 1)
+    if effects > 16:  # long lives: the ends, and a sample between
+        chosen = sorted({1, 2, effects, *random.Random(name).sample(range(3, effects), 12)})  # type: ignore[assignment]
+    for at in chosen:
+        try:
+            play(tmp_path / f"killed-{at}", name, at)
+        except AssertionError as error:
+            raise AssertionError(f"{name}, killed at effect {at} of {effects}: {error}") from error
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[VolumeCloud]:
+    made = VolumeCloud(tmp_path)
+    yield made
+    made.close()
+
+
+def machine_of(cloud: VolumeCloud):  # type: ignore[no-untyped-def]
+    return next(iter(cloud.machines.values()))
+
+
+def test_a_random_life_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Wishes in any order, changed before they are done, with kills on the way."""
+    for seed in range(12):
+        dice = random.Random(seed)
+        (tmp_path / str(seed)).mkdir()
+        scene = Scene(VolumeCloud(tmp_path / str(seed), rounds=dice.randrange(3))).prepare()
+        cloud = scene.cloud
+        cloud.made("PUT", f"/os-quota-sets/{'d' * 32}", {"quota_set": {"volumes": -1, "snapshots": -1}}, caller="admin")
+        for _ in range(15):
+            volumes = [v["id"] for v in cloud.call("GET", "/volumes").json["volumes"]] or [new_id()]
+            snapshots = [s["id"] for s in cloud.call("GET", "/snapshots").json["snapshots"]] or [new_id()]
+            volume, snapshot = dice.choice(volumes), dice.choice(snapshots)
+            wishes: list[tuple[str, str, object]] = [
+                ("POST", "/volumes", {"volume": {"size": 1}}), ("DELETE", f"/volumes/{volume}", None),
+                ("POST", "/volumes", {"volume": {"source_volid": volume}}),
+                ("POST", "/volumes", {"volume": {"snapshot_id": snapshot}}),
+                ("POST", "/snapshots", {"snapshot": {"volume_id": volume}}), ("DELETE", f"/snapshots/{snapshot}", None),
+                ("POST", f"/volumes/{volume}/action", {"os-extend": {"new_size": dice.randrange(1, 5)}}),
+                ("POST", f"/volumes/{volume}/action", {"revert": {"snapshot_id": snapshot}}),
+                ("POST", f"/volumes/{volume}/action", {"os-volume_upload_image": {"image_name": "x", "force": True}}),
+            ]  # fmt: skip
+            method, path, body = dice.choice(wishes)
+            assert cloud.call(method, path, body).status < 500
+            if dice.random() < 0.4:
+                attachable = volume not in scene.server.attachments
+                try:
+                    (attach_to if attachable else let_go)(scene, volume)
+                except Problem:  # it cannot be attached now, or it is gone
+                    scene.server.attachments.pop(volume, None)
+            cloud.faults.kill_at = {cloud.faults.count + dice.randrange(1, 12)}
+            cloud.run_killed(dice.choice([0.0, 0.3, 60.0]))
+        cloud.run_killed(4000.0)
+        # A server that never opened its volume holds up snapshots of it, until their patience ends.
+        shown = cloud.call("GET", "/volumes/detail").json["volumes"] + cloud.call("GET", "/snapshots").json["snapshots"]
+        assert {v["status"] for v in shown} <= {
+            "available", "in-use", "reserved", "attaching", "creating", "uploading", "error"
+        }, shown  # fmt: skip
+        for volume_id in list(scene.server.attachments):
+            scene.server.release(volume_id)
+        cloud.run_killed(30 * 3600.0)
+        for snapshot in cloud.call("GET", "/snapshots").json["snapshots"]:
+            cloud.act(snapshot["id"], {"os-force_delete": {}}, "snapshots", caller="admin")
+        for volume_shown in cloud.call("GET", "/volumes").json["volumes"]:
+            answer = cloud.act(volume_shown["id"], {"os-force_delete": {}}, caller="admin")
+            assert answer.status in (202, 400), answer
+        cloud.run_killed(30 * 3600.0)
+        assert cloud.leftovers() == [] and cloud.inconsistencies() == [], seed
+        cloud.close()
+
+
+def attach_to(scene: Scene, volume_id: str) -> None:
+    scene.server.reserve(volume_id)
+    scene.server.connect(volume_id)
+
+
+def let_go(scene: Scene, volume_id: str) -> None:
+    scene.server.release(volume_id)
+
+
+def test_a_volume_that_a_server_asked_for_may_be_reserved_before_it_is_made(cloud: VolumeCloud) -> None:
+    machine = machine_of(cloud)
+    view = cloud.db.transact(
+        lambda tx: facade.create_volume(cloud.context(tx), size=1, name="root", node_id=machine.id)
+    )
+    server = FakeServer(cloud, machine)
+    server.reserve(view.id)
+    server.connect(view.id)
+    with pytest.raises(BadRequest):
+        FakeServer(cloud, machine).reserve(view.id)
+    cloud.run()
+    assert server.view(view.id).connection is not None and cloud.status(view.id) == "attaching"  # type: ignore[union-attr]
+    server.open(view.id)
+    server.release(view.id)
+    cloud.db.transact(lambda tx: facade.delete_volume(tx, view.id, cloud.clock()))
+    cloud.run()
+    assert cloud.leftovers() == []
+
+
+def test_a_server_hears_why_its_volume_could_not_be_made(cloud: VolumeCloud) -> None:
+    machine = machine_of(cloud)
+
+    def broken(verb: str) -> None:
+        if verb == "ensure_volume":
+            raise Broken("the disk is on fire")
+
+    cloud.faults.fail = broken
+    view = cloud.db.transact(lambda tx: facade.create_volume(cloud.context(tx), size=1))
+    server = FakeServer(cloud, machine)
+    server.reserve(view.id)
+    server.connect(view.id)
+    cloud.run()
+    assert "on fire" in str(server.view(view.id).fault) and server.id in cloud.pokes  # type: ignore[union-attr]
+    assert cloud.status(view.id) == "error"
+    assert "on fire" in cloud.call("GET", "/messages").json["messages"][0]["user_message"]
+    cloud.faults.fail = lambda verb: None
+    server.release(view.id)
+    cloud.run()
+    cloud.call("DELETE", f"/volumes/{view.id}")
+    cloud.run()
+    assert cloud.leftovers() == []
+
+
+def test_a_node_that_is_away_is_waited_for_and_then_named(cloud: VolumeCloud) -> None:
+    machine = machine_of(cloud)
+    machine.alive = False
+    volume_id = cloud.volume()
+    assert cloud.status(volume_id) == "creating"
+    machine.alive = True
+    cloud.run()
+    assert cloud.status(volume_id) == "available"
+    machine.alive = False
+    cloud.act(volume_id, {"os-extend": {"new_size": 2}})
+    cloud.run(1200.0)
+    assert cloud.status(volume_id) == "error_extending" and cloud.see(volume_id)["size"] == 1
+    assert "does not answer" in cloud.call("GET", "/messages").json["messages"][0]["user_message"]
+    cloud.call("DELETE", f"/volumes/{volume_id}")
+    cloud.run(1200.0)
+    assert cloud.status(volume_id) == "error_deleting"
+    machine.alive = True
+    assert cloud.call("DELETE", f"/volumes/{volume_id}").status == 202
+    cloud.run()
+    assert cloud.leftovers() == []
+
+
+def test_a_volume_being_copied_is_opened_by_nobody_until_the_copy_is_whole(tmp_path: Path) -> None:
+    cloud = VolumeCloud(tmp_path, rounds=5)
+    machine, volume_id = machine_of(cloud), cloud.volume()
+    machine.block.machine.write(volume_id, "then")
+    server = FakeServer(cloud, machine)
+    made = cloud.made("POST", "/snapshots", {"snapshot": {"volume_id": volume_id}})["id"]
+    cloud.run(0.3)
+    assert cloud.status(made, "snapshots") == "creating"
+    server.reserve(volume_id)
+    server.connect(volume_id)
+    cloud.run(0.1)
+    assert not machine.block.machine.exports and cloud.status(made, "snapshots") == "creating"
+    cloud.run()
+    assert machine.block.machine.exports and cloud.status(made, "snapshots") == "available"
+    cloud.close()
+
+
+def test_a_volume_open_on_another_node_is_not_torn_into_a_snapshot(tmp_path: Path) -> None:
+    cloud = VolumeCloud(tmp_path, machines=2)
+    volume_id = cloud.volume()
+    home = cloud.db.read(lambda tx: facade.find_volume(tx, volume_id)).node_id  # type: ignore[union-attr]
+    elsewhere = next(m for m in cloud.machines.values() if m.id != home)
+    server = FakeServer(cloud, elsewhere)
+    server.attach(volume_id)
+    connection = server.view(volume_id).connection  # type: ignore[union-attr]
+    assert connection is not None and connection.kind == "nbd" and connection.tls
+    made = cloud.made("POST", "/snapshots", {"snapshot": {"volume_id": volume_id}})["id"]
+    cloud.run()
+    assert cloud.status(made, "snapshots") == "error"
+    assert "another node" in cloud.call("GET", "/messages").json["messages"][0]["user_message"]
+    assert not elsewhere.hypervisor.machine.copies
+    upload = cloud.act(volume_id, {"os-volume_upload_image": {"image_name": "x", "force": True}})
+    cloud.run()
+    image_id = upload.json["os-volume_upload_image"]["image_id"]
+    assert cloud.api("GET", f"/image/v2/images/{image_id}").json["status"] == "active"
+    cloud.close()
+
+
+def test_a_volume_lives_near_its_server_where_there_is_room(tmp_path: Path) -> None:
+    cloud = VolumeCloud(tmp_path, machines=3)
+    for machine in cloud.machines.values():
+        view = cloud.db.transact(lambda tx, m=machine: facade.create_volume(cloud.context(tx), size=1, node_id=m.id))
+        cloud.run()
+        assert cloud.db.read(lambda tx, v=view: facade.find_volume(tx, v.id)).node_id == machine.id  # type: ignore[union-attr]
+    cloud.close()
+
+
+def test_disconnect_keeps_the_reservation_and_connect_moves_it(tmp_path: Path) -> None:
+    cloud = VolumeCloud(tmp_path, machines=2)
+    volume_id = cloud.volume()
+    first, second = cloud.machines.values()
+    server = FakeServer(cloud, first)
+    server.attach(volume_id)
+    attachment_id = server.attachments[volume_id]
+    cloud.db.transact(lambda tx: facade.disconnect(tx, attachment_id, cloud.clock()))
+    assert cloud.status(volume_id) == "reserved" and server.view(volume_id).connection is None  # type: ignore[union-attr]
+    cloud.run()
+    assert not any(m.block.machine.exports for m in cloud.machines.values())
+    cloud.db.transact(lambda tx: facade.connect(tx, attachment_id, second.id, cloud.clock()))
+    cloud.run()
+    cloud.db.transact(lambda tx: facade.connect(tx, attachment_id, first.id, cloud.clock()))
+    cloud.run()
+    exports = {e for m in cloud.machines.values() for e in m.block.machine.exports}
+    assert exports == {(volume_id, first.id)}
+    cloud.close()
+
+
+def test_exports_are_made_again_when_a_node_is_back(cloud: VolumeCloud) -> None:
+    machine, volume_id = machine_of(cloud), cloud.volume()
+    server = FakeServer(cloud, machine)
+    server.attach(volume_id)
+    machine.block.machine.exports.clear()
+    cloud.db.transact(lambda tx: facade.node_seen(tx, machine.id, cloud.clock()))
+    cloud.run()
+    assert machine.block.machine.exports == {(volume_id, machine.id)}
+
+
+def test_what_is_made_from_a_snapshot_is_made_before_the_snapshot_goes(tmp_path: Path) -> None:
+    cloud = VolumeCloud(tmp_path, rounds=4)
+    source = cloud.volume()
+    machine_of(cloud).block.machine.write(source, "kept")
+    snapshot = cloud.made("POST", "/snapshots", {"snapshot": {"volume_id": source}})["id"]
+    cloud.run()
+    made = cloud.made("POST", "/volumes", {"volume": {"snapshot_id": snapshot}})["id"]
+    clone = cloud.made("POST", "/volumes", {"volume": {"source_volid": source}})["id"]
+    assert cloud.call("DELETE", f"/volumes/{source}?cascade=true").status == 202
+    cloud.run(600.0)
+    disk = machine_of(cloud).block.machine
+    assert disk.read(made) == disk.read(clone) == "kept"
+    assert cloud.call("GET", f"/volumes/{source}").status == 404
+    cloud.close()
+
+
+def test_a_server_deleted_with_a_volume_that_has_snapshots_leaves_the_volume(cloud: VolumeCloud) -> None:
+    volume_id = cloud.volume()
+    cloud.made("POST", "/snapshots", {"snapshot": {"volume_id": volume_id}})
+    cloud.run()
+    cloud.db.transact(lambda tx: facade.delete_volume(tx, volume_id, cloud.clock()))
+    cloud.run()
+    assert cloud.status(volume_id) == "available"
