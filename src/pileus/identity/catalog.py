@@ -32,16 +32,17 @@ class Catalog:
     """The catalog, kept in memory until identity changes."""
 
     def __init__(self) -> None:
-        self._version = -1
-        self._rows: list[tuple[Any, ...]] = []
+        # Version and rows change together, in one assignment: threads share this.
+        self._kept: tuple[int, list[tuple[Any, ...]]] = (-1, [])
 
     def render(self, tx: Tx, *, project_id: str, user_id: str) -> list[dict[str, Any]]:
         """Services with their endpoints for one project ("" without) and user."""
         now = version(tx)
-        if now != self._version:
-            self._rows, self._version = tx.all(_QUERY), now
+        kept = self._kept
+        if kept[0] != now:
+            kept = self._kept = (now, tx.all(_QUERY))
         services: dict[str, dict[str, Any]] = {}
-        for service_id, type_, name, endpoint_id, interface, region, template in self._rows:
+        for service_id, type_, name, endpoint_id, interface, region, template in kept[1]:
             service = services.get(service_id)
             if service is None:
                 service = services[service_id] = {"id": service_id, "type": type_, "name": name, "endpoints": []}

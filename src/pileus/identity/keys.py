@@ -31,32 +31,25 @@ class KeyRing:
 
     def __init__(self, path: Path):
         self.path = path
-        self._seen = -1
-        self._keys: list[Key] = []
-        self._by_id: dict[str, Key] = {}
+        # The file's time and its keys, oldest first, in one assignment: threads share this.
+        self._kept: tuple[int, list[Key], dict[str, Key]] = (-1, [], {})
 
-    def _fresh(self) -> None:
-        changed = self.path.stat().st_mtime_ns
-        if changed != self._seen:
-            self._keys = sorted(read_keys(self.path), key=lambda k: k.since)
-            self._by_id = {key.id: key for key in self._keys}
-            self._seen = changed
+    def _fresh(self) -> tuple[int, list[Key], dict[str, Key]]:
+        changed, kept = self.path.stat().st_mtime_ns, self._kept
+        if changed != kept[0]:
+            keys = sorted(read_keys(self.path), key=lambda k: k.since)
+            kept = self._kept = (changed, keys, {key.id: key for key in keys})
+        return kept
 
     def current(self, now: float) -> Key:
         """The key for new work; raises OSError when the ring cannot be read."""
-        self._fresh()
-        begun = [key for key in self._keys if key.since <= now]
-        return begun[-1] if begun else self._keys[0]
+        _, keys, _ = self._fresh()
+        begun = [key for key in keys if key.since <= now]
+        return begun[-1] if begun else keys[0]
 
     def find(self, key_id: str) -> Key | None:
         """The key of this id, if the ring still holds it."""
-        self._fresh()
-        return self._by_id.get(key_id)
-
-    def all(self) -> list[Key]:
-        """Every key, newest first."""
-        self._fresh()
-        return self._keys[::-1]
+        return self._fresh()[2].get(key_id)
 
 
 def new_key(since: float) -> Key:
