@@ -119,7 +119,7 @@ def take_default(tx: Tx, port: Port, subnets: Sequence[Subnet]) -> list[FixedIp]
             f"device_owner: {port.device_owner}.",
             kind="IpAddressGenerationFailureNoMatchingSubnet",
         )
-    return taken
+    return sorted(taken, key=lambda fixed: ":" in fixed.ip_address)  # IPv4 first, as clients take the first
 
 
 def none_left(network_id: str) -> Conflicted:
