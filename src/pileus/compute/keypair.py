@@ -64,6 +64,7 @@ def find_keypair(tx: Tx, user_id: str, name: str) -> Keypair | None:
 
 def _owner(ctx: Context, query: Query, rule: str) -> str:
     """The user whose keypairs are meant; another than the caller needs the rule (from 2.10)."""
+    assert ctx.project_id, "compute answers to tokens with a project alone"
     refuse_unknown(ctx, query, "user_id", "limit", "marker", since="2.75")
     user_id = query.one("user_id") if ctx.version >= (2, 10) else None
     ctx.enforce(rule, {"user_id": user_id or ctx.user_id})
@@ -146,7 +147,7 @@ def create_keypair(ctx: Context, body: dict[str, Any]) -> dict[str, Any]:
 def _check_room(ctx: Context, user_id: str) -> None:
     """Keypairs are counted by user, against the limit of the caller's project."""
     ctx.tx.lock(f"keypairs/{user_id}")
-    limit = COMPUTE_QUOTA.limits(ctx.tx, ctx.caller.project_id or "")["key_pairs"]
+    limit = COMPUTE_QUOTA.limits(ctx.tx, ctx.project_id)["key_pairs"]
     if 0 <= limit <= KEYPAIRS.count(ctx.tx, user_id=user_id):
         raise Forbidden("Quota exceeded, too many key pairs.")
 
