@@ -95,6 +95,9 @@ def test_a_server_does_not_change_its_zone_under_its_owner(api: Compute) -> None
     assert act(api, here, set_metadata={"metadata": {"availability_zone": "z9"}}).status == 400
     assert api("PUT", here, {"aggregate": {"availability_zone": "z9"}}).status == 400
     assert act(api, here, set_metadata={"metadata": {"ssd": "true"}}).status == 200
+    zoneless = aggregate(api, "b")
+    assert act(api, zoneless, add_host={"host": "host-2"}).status == 200
+    assert act(api, zoneless, remove_host={"host": "host-2"}).status == 200
 
 
 def test_zones_with_hosts_are_for_administrators(api: Compute) -> None:

@@ -225,7 +225,8 @@ def remove_host(ctx: Context, aggregate: Aggregate, body: dict[str, Any]) -> See
     host = next((h for h in hosts(ctx.tx, ctx.now) if h.name == body["host"]), None)
     if host is None or host.id not in _members(ctx.tx, aggregate):
         raise NotFound(f"Cannot remove host {body['host']} in aggregate {aggregate.number}")
-    if zones_by_node(ctx.tx).get(host.id) == aggregate.metadata.get(ZONE) and _is_used(ctx.tx, host.id):
+    zone = aggregate.metadata.get(ZONE)
+    if zone and zones_by_node(ctx.tx).get(host.id) == zone and _is_used(ctx.tx, host.id):
         raise Conflicted(
             f"Cannot remove host from aggregate {aggregate.number}: host contains instances, which would change "
             "their zone"
