@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from cloud import FakeCloud
-
 from direct import Answer
 from pileus.compute.drivers import Capabilities, GuestSeen
 from pileus.drivers.hypervisor.fake import FakeMachine

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_cloud import COMPUTE, VOLUME, ServerCloud
 
 from pileus.compute.drivers import Capabilities
+from server_cloud import COMPUTE, VOLUME, ServerCloud
 
 
 @pytest.fixture
