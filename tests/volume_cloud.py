@@ -136,7 +136,8 @@ class VolumeCloud:
         self.blob = FileBlob(folder / "images")
         self.api = Direct([image.SERVICE, volume.SERVICE], folder, SimpleNamespace(config=Config(), blob=self.blob))
         self.db = self.api.db
-        self.db._writer.execute("pragma synchronous = off")  # type: ignore[attr-defined]  # kills here are not power cuts
+        if self.db.dialect == "sqlite":  # kills here are not power cuts
+            self.db._writer.execute("pragma synchronous = off")  # type: ignore[attr-defined]
         self.offset = 0.0
         self.pokes: list[str] = []  # ids of servers that were poked
         self.report()

@@ -300,7 +300,7 @@ def test_a_disabled_back_end_takes_no_volumes(cloud: VolumeCloud) -> None:
 def test_clients_find_out_what_there_is(cloud: VolumeCloud) -> None:
     root = cloud.api("GET", "/volume", caller="")
     assert root.status == 300 and root.json["versions"][0]["version"] == "3.71"
-    one = cloud.api("GET", "/volume/v3", caller="")
+    one = cloud.api("GET", "/volume/v3/", caller="")
     assert one.status == 200 and one.json == root.json
     version = one.json["versions"][0]
     assert version["min_version"] == "3.0" and version["links"][1]["href"] == "http://cloud:5000/volume/v3/"

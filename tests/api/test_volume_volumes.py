@@ -236,7 +236,9 @@ def test_deleting(cloud: VolumeCloud) -> None:
     assert again.status == 400 and "deleting" in again.json["badRequest"]["message"]
     cloud.run()
     assert cloud.call("GET", f"/volumes/{volume_id}").status == 404 and cloud.leftovers() == []
-    assert cloud.call("DELETE", "/volumes/no-such-thing").status == 404
+    for method, body in (("GET", None), ("DELETE", None), ("PUT", {"volume": {"name": "x"}})):
+        assert cloud.call(method, "/volumes/", body).status == 404, "no id is not the list"
+        assert cloud.call(method, "/volumes/no-such-thing", body).status == 404
 
 
 def test_cascade_takes_the_snapshots_along(cloud: VolumeCloud) -> None:

@@ -28,6 +28,7 @@ def problem(error: Problem, _request_id: str) -> dict[str, Any]:
 
 VOLUME = Service(
     "block-storage", "cinder", "/volume", "/v3", problem=problem, versions=("3.0", "3.71"), version_header="volume",
+    empty_ids=False,
 )  # fmt: skip
 VOLUME.rule("context_is_admin", "role:admin")
 VOLUME.rule("admin_api", "role:admin and is_admin_project:True")
