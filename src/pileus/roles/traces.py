@@ -5,6 +5,7 @@ Drivers tell what they remember; this looks below them, so that what a driver fo
 
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,12 +35,12 @@ def read(config: Config) -> Traces:
     """The traces of a node on this machine; of one that does not run there should be none."""
     space = config.namespace
     stands = namespaces.exists(space)
-    devices = namespaces.inside(space, lambda: os.listdir("/sys/class/net")) if stands else []
+    devices = namespaces.inside(space, socket.if_nameindex) if stands else []  # /sys shows the machine's own
     rules = namespaces.inside(space, lambda: namespaces.run(["nft", "list", "ruleset"])) if stands else ""
     return Traces(
         routers=_after(f"{space}-r-"),
         served=_after(f"{space}-d-"),
-        devices=frozenset(devices),
+        devices=frozenset(name for _, name in devices),
         port_rules=frozenset(_CHAIN.findall(rules)),
         group_rules=frozenset(_SET.findall(rules)),
         processes=tuple(_processes(config)),
