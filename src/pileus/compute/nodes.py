@@ -58,9 +58,7 @@ def node_report(tx: Tx, report: Report, now: float) -> dict[str, Any]:
         volume.node_seen(tx, report.id, now)
     _compare_guests(tx, report, now)
     _name_strangers(tx, report)
-    expected = network.expected(tx, report.id)
-    orphans = {kind: sorted(set(ids) - expected.get(kind, set())) for kind, ids in report.things.items()}
-    return {"orphans": {kind: ids for kind, ids in orphans.items() if ids}}
+    return {"orphans": network.compare_node(tx, report.id, report.things, now)}
 
 
 def _save(tx: Tx, report: Report, before: Node | None, now: float) -> None:
