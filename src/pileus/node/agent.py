@@ -51,7 +51,7 @@ class Agent:
         if lease:
             self.fence.admit(lease, int(epoch))
         self.counts[f"{family}/{verb}"] = self.counts.get(f"{family}/{verb}", 0) + 1
-        return getattr(self.drivers[family], verb)(**arguments)
+        return getattr(self.drivers[family], verb)(*arguments.values())  # drivers name their arguments as they like
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -55,11 +55,11 @@ class Verb:
         self.hints = {name: hints[name] for name in self.names}
 
     def arguments(self, raw: bytes) -> dict[str, Any]:
-        """Typed arguments of a request; raises msgspec.ValidationError."""
+        """Typed arguments of a request, in the order of the Protocol; raises msgspec.ValidationError."""
         given = msgspec.json.decode(raw or b"{}", type=dict[str, msgspec.Raw])
         if set(given) != set(self.names):
             raise msgspec.ValidationError(f"expected the arguments {', '.join(self.names)}")
-        return {name: msgspec.json.decode(value, type=self.hints[name]) for name, value in given.items()}
+        return {name: msgspec.json.decode(given[name], type=self.hints[name]) for name in self.names}
 
 
 VERBS: dict[tuple[str, str], Verb] = {
