@@ -310,6 +310,7 @@ class App:
         *,
         public_url: str = "",
         settings: Any = None,
+        aliases: Mapping[str, str] | None = None,
         pages: Callable[[Scope, Receive, Send], Awaitable[bool]] | None = None,
         finished: Callable[[Call, int], None] | None = None,
     ):
@@ -317,6 +318,7 @@ class App:
         self.router = Router(self.services)
         self.transactions, self.authenticate, self.enforcer = transactions, authenticate, enforcer
         self.public_url, self.settings = public_url.rstrip("/"), settings
+        self.aliases = dict(aliases or {})  # first segments of old addresses → where that lives now
         self.pages = pages  # the dashboard and console sockets: True when it answered
         self.finished = finished or (lambda call, status: None)
         for service in self.services:
@@ -332,6 +334,9 @@ class App:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return None
+        first, _, rest = scope["path"].lstrip("/").partition("/")
+        if first in self.aliases:
+            scope = {**scope, "path": f"{self.aliases[first]}/{rest}".rstrip("/")}
         call = Call(self, scope, receive, send)
         REQUEST_ID.set(call.request_id)
         try:

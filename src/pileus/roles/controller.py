@@ -134,6 +134,7 @@ def build_api(config: Config, db: Database) -> App:
         Enforcer(),
         public_url=config.url,
         settings=Settings(config, open_blob(config), hub),
+        aliases={"v3": "/identity/v3"},  # many client configurations name identity without its root
         pages=Pages(config, db, hub),
     )
 
