@@ -186,7 +186,12 @@ def overwrite_code(pid: int, library: str) -> None:
 def qemu(folder: Path, **options: object) -> QemuHypervisor:
     """A driver as the agent makes it, in a hurry."""
     images = ImageCache(folder / "images", UID, 64 << 30)
-    known: dict[str, object] = {"accelerator": "tcg", "acpi_seconds": ACPI_SECONDS, "boots_at_once": 8}
+    known: dict[str, object] = {
+        "accelerator": "tcg",
+        "acpi_seconds": ACPI_SECONDS,
+        "boots_at_once": 8,
+        "housekeeping_seconds": 0.1,
+    }
     return QemuHypervisor(folder / "h", uid=UID, gid=UID, images=images, **(known | options))  # type: ignore[arg-type]
 
 

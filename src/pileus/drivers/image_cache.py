@@ -26,7 +26,9 @@ from pileus.image.drivers import Broken, ImageSource
 
 log = logging.getLogger("pileus.image_cache")
 CHUNK = 1 << 20
-MEMORY = 1 << 30  # bytes of address space for qemu-img
+MEMORY = 2 << 30  # bytes of address space for qemu-img, whose 64 threads have 8 MiB of stack each
+ONE_ARENA = ("env", "MALLOC_ARENA_MAX=1")  # glibc would reserve 64 MiB for each thread
+OUR_TROUBLE = ("No space left", "Resource temporarily unavailable")
 PATIENCE = 3600.0  # seconds for one conversion
 CHECK_LEAKS = 3  # exit code of qemu-img check: space is wasted, no data is missing
 BROKEN_SECONDS = 300.0  # how long a refusal is remembered before the bytes are looked at again
@@ -166,9 +168,9 @@ class ImageCache:
         check = ["qemu-img", "check", "-q", "-f", image.format, str(source)]  # reads past the end are zeros to convert
         convert = ["qemu-img", "convert", "-f", image.format, "-O", "raw", str(source), str(target)]
         for argv, fine in ((check, (0, CHECK_LEAKS)), (convert, (0,))):
-            code, said = run_confined([*cell, *limits], argv, PATIENCE)
-            if code not in fine and "No space left" in said:
-                raise OSError(f"no room to unfold image {image.id}: {said}")
+            code, said = run_confined([*cell, *limits, *ONE_ARENA], argv, PATIENCE)
+            if code not in fine and any(trouble in said for trouble in OUR_TROUBLE):
+                raise OSError(f"image {image.id} cannot be unfolded here now: {said}")
             if code not in fine:
                 raise Broken(f"image {image.id} cannot be converted: {_last_line(said, source)}")
         made = target.stat().st_size

@@ -3,6 +3,7 @@
 Guests outlive the agent: a new driver on the same folder finds them by their locks.
 """
 
+import logging
 import os
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from .copies import Copies
 from .devices import disk_name, is_remote, node_name
 from .machine import Machine, Settings
 
+log = logging.getLogger("pileus.hypervisor")
 MOST_VCPUS = 255  # of the pinned machine types without an interrupt remapper
 _TRAITS = (
     "COMPUTE_DEVICE_TAGGING", "COMPUTE_GRAPHICS_MODEL_VGA", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_IMAGE_TYPE_RAW",
@@ -202,23 +204,37 @@ class QemuHypervisor:
             qmp.call("inject-nmi")
 
     def _machine(self, guest_id: str) -> Machine:
-        """The one object of a guest; raises ValueError unless the id is a UUID (it becomes a path)."""
+        """The one object of a guest; raises ValueError unless the id is a UUID as we write it (it becomes a path)."""
         checked = str(uuid.UUID(guest_id))
+        if checked != guest_id:
+            raise ValueError(f"{guest_id!r} is not the id of a guest")
         with self._lock:
             if checked not in self._machines:
                 self._machines[checked] = Machine(checked, self._guests / checked, self.settings)
             return self._machines[checked]
 
     def _keep_house(self, seconds: float) -> None:
-        """Bound the logs of guests every second, and the image cache every hour."""
+        """Bound the logs of guests and revive their relays every second; prune the image cache every hour."""
         pruned = time.monotonic()
         while not self._over.wait(seconds):
-            with suppress(OSError):
-                for path in self._guests.iterdir():
-                    console.trim(path)
-                if time.monotonic() - pruned > 3600:
-                    pruned = time.monotonic()
+            for path in self._guests.iterdir():
+                console.trim(path)
+                if (path / "relays").exists():
+                    self._revive(path.name)
+            if time.monotonic() - pruned > 3600:
+                pruned = time.monotonic()
+                with suppress(OSError):
                     self.images.prune()
+
+    def _revive(self, guest_id: str) -> None:
+        machine = self._machine(guest_id)
+        if machine.lock.acquire(blocking=False):  # who holds it looks after the relays
+            try:
+                machine.revive_relays()
+            except OSError as error:
+                log.info("guest %s waits for a volume: %s", guest_id, error)
+            finally:
+                machine.lock.release()
 
 
 def _went_down(machine: Machine, settings: Settings) -> bool:

@@ -61,6 +61,8 @@ class Hotplug:
                 done = self._take_out(name, there, partial(self._drop_disk, disk)) and done
             elif name not in there:
                 done = self._plug_disk(disk, there) and done
+            elif is_remote(disk):
+                self._relay(disk)
         for name, nic in nics.items():
             if name not in wanted_nics:
                 done = self._take_out(name, there, partial(self._drop_nic, nic)) and done
@@ -166,10 +168,10 @@ class Hotplug:
         sizes = {disk.id: disk.size_bytes for disk in guest.disks}
         grown = {disk.id: disk for disk in wish.disks if disk.size_bytes > sizes.get(disk.id, disk.size_bytes)}
         for disk_id, disk in grown.items():
-            if is_remote(disk):
-                self._relay(disk)
-            place = self.record.places[disk_name(disk_id)]
-            self.qmp.call("block_resize", {"node-name": node_name(place), "size": disk.size_bytes})
+            node = node_name(self.record.places[disk_name(disk_id)])
+            if is_remote(disk):  # a read makes QEMU connect to the fresh relay, where it learns the new size
+                self.qmp.call("human-monitor-command", {"command-line": f'qemu-io {node} "read 0 512"'})
+            self.qmp.call("block_resize", {"node-name": node, "size": disk.size_bytes})
         if grown:
             disks = tuple(grown.get(disk.id, disk) for disk in guest.disks)
             self.record.running = msgspec.structs.replace(guest, disks=disks)

@@ -40,6 +40,10 @@ _PRESS_AGAIN = 4.0  # seconds after which a guest that was not up yet is shown t
 _KILLED = (137, 143)  # exit codes of a process that someone ended
 
 
+class Gone(ConnectionError):
+    """The guest's process is not there (any more)."""
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """What all guests of a node share."""
 
@@ -77,7 +81,10 @@ class Machine:
         """Do what is missing towards the wish; True when nothing is."""
         self._note(wish)
         stages = (self._stop, self._make_disks, self._start, self._power, self._plug, self._tidy)
-        return all(stage(wish) for stage in stages)
+        try:
+            return all(stage(wish) for stage in stages)
+        except Gone:
+            return False
 
     def seen(self) -> GuestSeen:
         """The guest as it is."""
@@ -89,7 +96,9 @@ class Machine:
             with self.talk() as qmp:
                 power = _POWER.get(qmp.call("query-status")["status"], "paused")
                 there = self._hotplug(qmp).attached()
-        except OSError:  # it is busy, or ends just now
+        except Gone:
+            return self._at_rest(known)
+        except OSError:  # it is busy
             power, there = "on", set(device_names(known.running or known.guest))
         shown = known.running or known.guest
         every = (*shown.disks, *known.guest.disks)
@@ -131,9 +140,9 @@ class Machine:
 
     @contextmanager
     def talk(self) -> Iterator[Qmp]:
-        """The connection to the monitor; closed when it broke.  Raises ConnectionError when the guest is off."""
+        """The connection to the monitor; closed when it broke.  Raises Gone when the guest is, or goes, off."""
         if not self.process.alive():
-            raise ConnectionError(f"guest {self.id} is off")
+            raise Gone(f"guest {self.id} is off")
         try:
             if self._qmp is None:
                 self._qmp = Qmp(self.run / "qmp")
@@ -141,7 +150,15 @@ class Machine:
         except OSError as error:
             if not (isinstance(error, QmpError) and error.kind):
                 self.hang_up()
+            if self.process.ends():
+                raise Gone(f"guest {self.id} went off") from error
             raise
+
+    def revive_relays(self) -> None:
+        """Start relays again that died under a guest that runs; raises OSError while a far side is away."""
+        if self.process.alive():
+            for relay in self._relays():
+                relay.revive()
 
     def hang_up(self) -> None:
         """Close the connection to the monitor, which serves one client only."""
@@ -288,6 +305,7 @@ class Machine:
             known.controllers = controllers(wish)
         known.running, known.resets, known.reboots = shown, wish.resets, wish.reboots
         known.why, known.pressed_at, known.started_at = "", 0.0, time.time()
+        self.process.forget()  # what is still missing may fail this start: then nobody saw how the guest ended
         self._save()
         if shown.config_drive is not None:
             disks.make_config_drive(self.folder / "config.iso", shown.config_drive)
@@ -359,7 +377,7 @@ class Machine:
                 return
             if not self.process.alive():
                 complaint = self.process.complaint()
-                if "lock" in complaint:  # another process still has the disk
+                if '" lock' in complaint:  # another process still has the disk
                     raise ConnectionError(complaint)
                 raise Refused(f"QEMU did not start: {complaint}")
             if time.monotonic() > deadline:

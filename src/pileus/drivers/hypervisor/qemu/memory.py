@@ -39,9 +39,9 @@ class Memory:
 
         Raises ConnectionError when QEMU could not write it; the next call begins anew.
         """
+        progress = qmp.call("query-migrate")  # asked first: what ends between the two shows in the second
         if qmp.call("query-status")["status"] == "postmigrate":
             return self._finish()
-        progress = qmp.call("query-migrate")
         if self._draft.exists() and progress.get("status") == "failed":
             self._draft.unlink()
             raise ConnectionError(f"the memory could not be saved: {progress.get('error-desc', 'no reason given')}")

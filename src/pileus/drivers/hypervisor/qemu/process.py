@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 _ENDING = 10.0  # seconds until a killed process must be gone
+_GOING = 1.0  # seconds between the first and the last sign of a process's end
 _TELLING = 1.0  # seconds until the exit code of one that is gone must be written
 
 
@@ -30,6 +31,15 @@ class Process:
     def alive(self) -> bool:
         """Whether it runs (its lock is held)."""
         return _held(self.folder / "lock")
+
+    def ends(self) -> bool:
+        """Whether it is gone, or goes within a moment: its sockets are closed a little before its lock."""
+        deadline = time.monotonic() + _GOING
+        while self.alive():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
 
     def pid(self) -> int:
         """Its process id, 0 when it does not run or has not begun."""
@@ -54,11 +64,15 @@ class Process:
         return self.folder / "log"
 
     def complaint(self) -> str:
-        """The last line that it said."""
+        """The last two lines that it said."""
         with suppress(OSError):
             lines = self.log().read_bytes()[-4000:].decode(errors="replace").strip().splitlines()
-            return lines[-1][-500:] if lines else ""
+            return " ".join(lines[-2:])[-800:]
         return ""
+
+    def forget(self) -> None:
+        """Forget how the last one ended."""
+        (self.folder / "status").unlink(missing_ok=True)
 
     def status_fd(self) -> int:
         """A fresh file for what bubblewrap tells of the process, to be passed to `start`."""

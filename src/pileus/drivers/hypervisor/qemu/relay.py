@@ -49,6 +49,13 @@ class Relay:
             self._start(connection)
         return str(self.socket)
 
+    def revive(self) -> None:
+        """Start it again when it died by itself; raises OSError while the far side is away."""
+        told = self.folder / "connection"
+        if told.exists() and not self.process.alive():
+            connection, size = msgspec.json.decode(told.read_bytes(), type=tuple[Connection, int])
+            self.ensure(connection, size)
+
     def remove(self) -> bool:
         """End it and remove its files; True when it is gone."""
         if not self.process.kill():
@@ -111,7 +118,7 @@ class Relay:
             server = {"type": "inet", "host": connection.host, "port": str(connection.port)}
         node = {
             "driver": "nbd", "node-name": "far", "server": server, "export": connection.export,
-            "reconnect-delay": RECONNECT_SECONDS, "open-timeout": 5, "read-only": connection.read_only,
+            "reconnect-delay": RECONNECT_SECONDS, "open-timeout": 2, "read-only": connection.read_only,
             "discard": "unmap",
         }  # fmt: skip
         if connection.tls:
