@@ -20,6 +20,7 @@ from pileus.db.connect import Tx
 from pileus.db.rows import Table
 
 _RULE = "os_compute_api:os-simple-tenant-usage"
+NOW = 0.001  # seconds: without times, the period is the present moment
 KEPT_SECONDS = 366 * 86400.0  # that lines of servers that are gone stay
 
 
@@ -78,7 +79,7 @@ class Period(Struct, frozen=True, kw_only=True):
 def _period(ctx: Context, query: Query) -> Period:
     """The times of a request, `end` being at most now; raises BadRequest."""
     refuse_unknown(ctx, query, "start", "end", "detailed", "limit", "marker", since="2.75")
-    start, stop = (_time(query.one(name), ctx.now) for name in ("start", "end"))
+    start, stop = _time(query.one("start"), ctx.now - NOW), _time(query.one("end"), ctx.now)
     if start >= stop:
         raise BadRequest("Invalid start time. The start time cannot occur after the end time.")
     return Period(start=start, stop=min(stop, ctx.now), detailed=query.one("detailed") == "1")
