@@ -131,9 +131,9 @@ def _exact(listing: Listing[Server], name: str, values: list[str]) -> None:
 
 def _pattern(listing: Listing[Server], column: str, value: str) -> None:
     """Names are looked for as upstream's database does: a part, or a regular expression of the simple sort."""
-    text = value.removeprefix("^").removesuffix("$").replace(".*", "%").replace("!", "!!").replace("_", "!_")
+    text = value.removeprefix("^").removesuffix("$").replace("!", "!!").replace("%", "!%").replace("_", "!_")
     before, after = ("" if value.startswith("^") else "%"), ("" if value.endswith("$") else "%")
-    listing.where(f"servers.{column} like ? escape '!'", before + text.replace("\\", "") + after)
+    listing.where(f"servers.{column} like ? escape '!'", before + text.replace(".*", "%").replace("\\", "") + after)
 
 
 def _flavor(listing: Listing[Server], reference: str) -> None:

@@ -18,6 +18,9 @@ NAME_OR_NULL: Schema = {"type": ["string", "null"], "minLength": 1, "maxLength":
 HOSTNAME: Schema = {
     "type": "string", "minLength": 2, "maxLength": 63, "pattern": "^[a-zA-Z0-9]+[a-zA-Z0-9-]*[a-zA-Z0-9]+$",
 }  # fmt: skip
+LONG_HOSTNAME: Schema = {
+    "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$",
+}  # fmt: skip
 FQDN: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[a-zA-Z0-9._-]*$"}
 IPV4: Schema = {"type": "string", "format": "ipv4"}
 IPV6: Schema = {"type": "string", "format": "ipv6"}
@@ -142,7 +145,7 @@ CREATE = Fields(
         Field("host", "c", FQDN, since="2.74"),
         Field("hypervisor_hostname", "c", FQDN, since="2.74"),
         Field("hostname", "c", HOSTNAME, since="2.90", until="2.93"),
-        Field("hostname", "c", FQDN, since="2.94"),
+        Field("hostname", "c", LONG_HOSTNAME, since="2.94"),
     ),
 )  # fmt: skip
 UPDATE = Fields(
@@ -155,7 +158,7 @@ UPDATE = Fields(
         Field("accessIPv6", "u", {"oneOf": [IPV6, {"type": "string", "maxLength": 0}]}),
         Field("description", "u", DESCRIPTION, since="2.19"),
         Field("hostname", "u", HOSTNAME, since="2.90", until="2.93"),
-        Field("hostname", "u", FQDN, since="2.94"),
+        Field("hostname", "u", LONG_HOSTNAME, since="2.94"),
         Field("pinned_availability_zone", "u", NAME_OR_NULL, since="2.104"),
     ),
 )
@@ -178,6 +181,6 @@ REBUILD = Fields(
         Field("user_data", "c", USER_DATA_OR_NULL, since="2.57"),
         Field("trusted_image_certificates", "c", CERTIFICATES, since="2.63"),
         Field("hostname", "c", HOSTNAME, since="2.90", until="2.93"),
-        Field("hostname", "c", FQDN, since="2.94"),
+        Field("hostname", "c", LONG_HOSTNAME, since="2.94"),
     ),
 )
