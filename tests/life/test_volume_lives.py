@@ -233,10 +233,10 @@ def test_a_random_life_leaves_nothing_behind(tmp_path: Path) -> None:
             cloud.faults.kill_at = {cloud.faults.count + dice.randrange(1, 12)}
             cloud.run_killed(dice.choice([0.0, 0.3, 60.0]))
         cloud.run_killed(4000.0)
-        # A server that never opened its volume holds up snapshots of it, until their patience ends.
+        # A server that never opened its volume holds up copies of it only until their patience ends.
         shown = cloud.call("GET", "/volumes/detail").json["volumes"] + cloud.call("GET", "/snapshots").json["snapshots"]
         assert {v["status"] for v in shown} <= {
-            "available", "in-use", "reserved", "attaching", "creating", "uploading", "error"
+            "available", "in-use", "reserved", "attaching", "error"
         }, shown  # fmt: skip
         for volume_id in list(scene.server.attachments):
             scene.server.release(volume_id)
@@ -370,6 +370,42 @@ def test_a_volume_lives_near_its_server_where_there_is_room(tmp_path: Path) -> N
         cloud.run()
         assert cloud.db.read(lambda tx, v=view: facade.find_volume(tx, v.id)).node_id == machine.id  # type: ignore[union-attr]
     cloud.close()
+
+
+def test_an_upload_that_cannot_be_ends_with_the_reason_and_leaves_the_volume_well(cloud: VolumeCloud) -> None:
+    volume_id, server = cloud.volume(), FakeServer(cloud, machine_of(cloud))
+    server.reserve(volume_id)
+    server.connect(volume_id)
+    cloud.run()
+    attachment_id = server.attachments[volume_id]
+    cloud.db.transact(lambda tx: facade.complete(tx, attachment_id, "/dev/vdb", cloud.clock()))  # it says so
+    upload = cloud.act(volume_id, {"os-volume_upload_image": {"image_name": "x", "force": True}})
+    image_id = upload.json["os-volume_upload_image"]["image_id"]
+    cloud.run(1200.0)
+    assert cloud.status(volume_id) == "in-use"
+    assert cloud.api("GET", f"/image/v2/images/{image_id}").json["status"] == "killed"
+    assert "does not have the volume open" in cloud.call("GET", "/messages").json["messages"][0]["user_message"]
+    assert cloud.inconsistencies() == []
+
+
+def test_a_wish_that_failed_is_given_up_when_the_status_is_reset(cloud: VolumeCloud) -> None:
+    volume_id = cloud.volume()
+
+    def broken(verb: str) -> None:
+        if verb == "ensure_volume":
+            raise Broken("no space left")
+
+    cloud.faults.fail = broken
+    cloud.act(volume_id, {"os-extend": {"new_size": 5}})
+    cloud.run()
+    assert cloud.status(volume_id) == "error_extending"
+    cloud.faults.fail = lambda verb: None
+    assert cloud.act(volume_id, {"os-reset_status": {"status": "available"}}, caller="admin").status == 202
+    cloud.run()
+    assert (cloud.status(volume_id), cloud.see(volume_id)["size"]) == ("available", 1)
+    cloud.act(volume_id, {"os-extend": {"new_size": 2}})
+    cloud.run()
+    assert (cloud.status(volume_id), cloud.see(volume_id)["size"]) == ("available", 2)
 
 
 def test_disconnect_keeps_the_reservation_and_connect_moves_it(tmp_path: Path) -> None:

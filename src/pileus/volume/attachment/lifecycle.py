@@ -10,6 +10,7 @@ from pileus.volume.attachment.rows import Attachment
 from pileus.volume.drivers import Broken, Connection
 
 SOON = 0.1  # seconds until a driver is asked again
+COPYING = 6 * 3600.0  # seconds that making or copying a large volume may take
 
 
 class World(Protocol):
@@ -44,7 +45,7 @@ def step(attachment: Attachment, world: World) -> Outcome:
 def _export(attachment: Attachment, world: World, node_id: str) -> Outcome:
     if attachment.export_node_id is None:
         if why := world.claim_export():
-            return Wait(1.0, why)
+            return Wait(1.0, why, COPYING)
         attachment.export_node_id, attachment.connection = node_id, None
         return AGAIN
     connection = world.ensure_export()

@@ -237,5 +237,5 @@ def _forced(ctx: Context, volume: Volume, status: str) -> dict[str, Any]:
     true = current_status(ctx, volume)
     changes: dict[str, Any] = {"forced_status": None if true == status else status}
     if status in ("available", "in-use") and volume.made and volume.faulted:
-        changes["wanted_gib"] = volume.size_gib  # an extension that failed is given up
+        changes |= {"wanted_gib": volume.size_gib, "reverts": volume.reverted}  # what failed is given up
     return changes

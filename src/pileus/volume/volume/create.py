@@ -79,6 +79,8 @@ def create_volume(ctx: Context, wanted: Wanted) -> Volume:
     """Check everything that can be known now, take it from the quota, and ask for the volume."""
     base = _base(ctx, wanted)
     type_ = _type(ctx, wanted, base)
+    if allows_multiattach(type_):
+        ctx.enforce("volume:multiattach", {"project_id": ctx.project_id})
     size = _size(wanted, base)
     quota.take(ctx, ctx.project_id, (type_.id, type_.name), volumes=1, gigabytes=size, largest=size)
     volume = Volume(

@@ -54,8 +54,11 @@ class World(Protocol):
     def let_go(self) -> bool:
         """Release what was held of other volumes or of itself; True when nothing is held."""
 
-    def in_the_way(self) -> str:
-        """What still needs the volume, "" when nothing does."""
+    def held_by(self) -> str:
+        """What still has the volume open, "" when nothing does."""
+
+    def needed_by(self) -> str:
+        """What still needs its bytes, "" when nothing does."""
 
     def remove(self) -> bool: ...
 
@@ -67,8 +70,8 @@ def step(volume: Volume, world: World) -> Outcome:
     try:
         if volume.deleting:
             return _remove(volume, world)
-        for stage in (_placed, _made, _reverted, _filled, _grown, _uploaded):
-            outcome = stage(volume, world)
+        for do in (_placed, _made, _reverted, _filled, _grown, _uploaded):
+            outcome = do(volume, world)
             if outcome is not None:
                 return outcome
     except Broken as error:
@@ -143,8 +146,10 @@ def _settle(world: World) -> Outcome:
 
 
 def _remove(volume: Volume, world: World) -> Outcome:
-    if why := world.in_the_way():
+    if why := world.held_by():
         return Wait(1.0, why)
+    if why := world.needed_by():
+        return Wait(1.0, why, COPYING)
     if not world.let_go():
         return Wait(SOON, "what it was made from is being let go")
     if volume.node_id is not None and not world.remove():
@@ -153,8 +158,27 @@ def _remove(volume: Volume, world: World) -> Outcome:
 
 
 def overdue(volume: Volume, why: str) -> Outcome:
-    """Record why it failed; the next step lets go of what was held."""
+    """Record why it failed; the next step lets go of what was held.  An upload that fails leaves the volume well."""
     if volume.faulted:
         return REST
-    volume.fault, volume.fault_generation = why, volume.generation
+    volume.fault = why
+    if stage(volume) == "upload":
+        volume.uploaded_image_id = volume.upload_image_id
+    else:
+        volume.fault_generation = volume.generation
     return AGAIN
+
+
+def stage(volume: Volume) -> str:
+    """What is to be done next, in a word."""
+    if volume.deleting:
+        return "delete"
+    if not volume.made:
+        return "create"
+    if volume.reverts != volume.reverted:
+        return "revert"
+    if volume.reimages != volume.reimaged:
+        return "fill"
+    if volume.wanted_gib > volume.size_gib:
+        return "extend"
+    return "upload" if volume.upload_image_id not in (None, volume.uploaded_image_id) else "rest"

@@ -15,7 +15,7 @@ from pileus.volume.message import tell
 from pileus.volume.point_in_time import READERS, PointInTime, Reader, claim_alone, readers
 from pileus.volume.pools import PoolSeen
 from pileus.volume.snapshot.rows import SNAPSHOTS
-from pileus.volume.volume.lifecycle import World, overdue, step
+from pileus.volume.volume.lifecycle import World, overdue, stage, step
 from pileus.volume.volume.rows import STATUS, VOLUMES, Volume, dependents
 from pileus.volume.volume_type import TYPES
 
@@ -120,26 +120,24 @@ class VolumeWorld:
     def grow(self) -> int | None:
         volume = self.volume
         if any(r.reader_id != volume.id for r in self.db.read(lambda tx: readers(tx, volume.id))):
-            raise Transient("the volume is being copied")
+            return None
         if volume.id not in self.block.list_things():
             raise Broken(f"volume {volume.id} is not on its node any more")
         return self._ensure(None)
 
-    def _alone(self) -> None:
-        if not transact(self.db, self.lease, lambda tx: claim_alone(tx, self.volume.id, self.volume.id)):
-            raise Transient("the volume is still open or being copied")
+    def _alone(self) -> bool:
+        return transact(self.db, self.lease, lambda tx: claim_alone(tx, self.volume.id, self.volume.id))
 
     def revert(self) -> int | None:
         snapshot_id = self.volume.revert_snapshot_id
         snapshot = self.db.read(lambda tx: SNAPSHOTS.get(tx, id=snapshot_id)) if snapshot_id else None
         if snapshot is None:
             raise Broken(f"snapshot {snapshot_id} is gone")
-        self._alone()
-        return snapshot.size_gib if self.block.revert(self.pool, self.volume.id, snapshot.id) else None
+        done = self._alone() and self.block.revert(self.pool, self.volume.id, snapshot.id)
+        return snapshot.size_gib if done else None
 
     def empty(self) -> bool:
-        self._alone()
-        return self.block.remove_volume(self.pool, self.volume.id)
+        return self._alone() and self.block.remove_volume(self.pool, self.volume.id)
 
     def fill(self) -> int | None:
         assert self.volume.reimage_id is not None
@@ -171,13 +169,15 @@ class VolumeWorld:
             return True
         return self.block.remove_snapshot(self.pool, self._between)
 
-    def in_the_way(self) -> str:
-        return self.db.read(self._in_the_way)
+    def held_by(self) -> str:
+        tied = self.db.read(lambda tx: ATTACHMENTS.count(tx, volume_id=self.volume.id))
+        return "its attachments are being removed" if tied else ""
 
-    def _in_the_way(self, tx: Tx) -> str:
+    def needed_by(self) -> str:
+        return self.db.read(self._needed_by)
+
+    def _needed_by(self, tx: Tx) -> str:
         volume_id = self.volume.id
-        if ATTACHMENTS.count(tx, volume_id=volume_id):
-            return "its attachments are being removed"
         if SNAPSHOTS.count(tx, volume_id=volume_id):
             return "its snapshots are being removed"
         if any(r.reader_id != volume_id for r in readers(tx, volume_id)) or dependents(tx, volume_id):
@@ -207,7 +207,7 @@ def save(tx: Tx, volume: Volume, outcome: Outcome, now: float) -> None:
         volume.seen_at = now
         announce(tx, volume, now)
         if volume.faulted:
-            tell(tx, volume, "VOLUME", _doing(volume), now)
+            tell(tx, volume, "VOLUME", stage(volume), now)
     if volume.uploaded_image_id != before.uploaded_image_id:
         _tell_of_upload(tx, volume, now)
     VOLUMES.save(tx, volume, STATUS)
@@ -234,24 +234,15 @@ def _gone(tx: Tx, volume: Volume, now: float) -> None:
     VOLUMES.delete(tx, id=volume.id)
 
 
-def _doing(volume: Volume) -> str:
-    """What failed, for the message."""
-    if volume.deleting:
-        return "delete"
-    if not volume.made:
-        return "create"
-    if volume.reverts != volume.reverted:
-        return "revert"
-    return (
-        "fill" if volume.reimages != volume.reimaged else "extend" if volume.wanted_gib > volume.size_gib else "upload"
-    )
-
-
 def _tell_of_upload(tx: Tx, volume: Volume, now: float) -> None:
-    view = image.find_image(tx, str(volume.uploaded_image_id))
-    if view is None or view.status != "active":
-        why = view.fault if view and view.fault else f"image {volume.uploaded_image_id} was not filled"
-        tell(tx, volume, "VOLUME", "upload", now, why)
+    """An upload has ended: if not well, the image and the user hear why."""
+    image_id = str(volume.uploaded_image_id)
+    view = image.find_image(tx, image_id)
+    if view is not None and view.status == "active":
+        return
+    why = view.fault if view and view.fault else volume.fault or f"image {image_id} was deleted"
+    image.fail(tx, image_id, why, now)
+    tell(tx, volume, "VOLUME", "upload", now, why)
 
 
 def kind(db: Database, hub: Hub, clock: Callable[[], float]) -> Kind[Any]:
