@@ -48,7 +48,7 @@ class Report(Struct, frozen=True, kw_only=True):
 def node_report(tx: Tx, report: Report, now: float) -> dict[str, Any]:
     """Take a report; the answer names the network things that nobody wants.
 
-    Whoever lives on a node that is new, or was away, looks again.
+    Whoever lives on a node that is new, was away or lost something (it booted anew) looks again.
     """
     before = NODES.get(tx, id=report.id)
     _save(tx, report, before, now)

@@ -72,6 +72,12 @@ def edit(ctx: Context, server: Server, action: str = "", **changes: Any) -> None
         record_request(ctx, "server", server.id, action, "success")
 
 
+def at_rest(ctx: Context, server: Server) -> bool:
+    """Whether nobody works on the server now."""
+    row = ctx.tx.one("select due from work where kind = 'server' and id = ?", server.id)
+    return row is None or row[0] is None
+
+
 def retry(server: Server) -> dict[str, Any]:
     """The changes by which a request lets a server in ERROR try again."""
     return {"tries": server.tries + 1, "broken": False}

@@ -6,7 +6,7 @@ Source: Compute API reference, "Servers with volume attachments (servers, os-vol
 from collections.abc import Callable
 from typing import Any
 
-from pileus.compute.server.access import load_server, require, wish
+from pileus.compute.server.access import at_rest, load_server, require, wish
 from pileus.compute.server.create import add_volume
 from pileus.compute.server.devices import VolumeWish, next_device
 from pileus.compute.server.rows import VOLUMES, Server, ServerVolume, volumes_of
@@ -85,6 +85,8 @@ def _attach(ctx: Context, server: Server, given: dict[str, Any], places: tuple[s
     require(ctx, server, "attach_volume", places)
     volume_id, rows = given["volumeId"], volumes_of(ctx.tx, [server.id])
     found = volume.get_volume(ctx, volume_id)
+    if found.multiattach and ctx.version < (2, 60):
+        raise BadRequest("Multiattach volumes are only supported starting with compute API version 2.60.")
     if any(row.volume_id == volume_id for row in rows):
         raise BadRequest(f"Invalid volume: volume {found.id} already attached at this instance.")
     used = {row.device for row in rows} | ({"/dev/vda"} if server.image_id is not None else set())
@@ -178,7 +180,7 @@ def _detach(ctx: Context, server: Server, volume_id: str, places: tuple[str, ...
     row = _row(ctx, server, volume_id)
     if row.boot_index == 0 and server.image_id is None:
         raise BadRequest("Cannot detach a root device volume")
-    if row.detach:
+    if row.detach and not at_rest(ctx, server):
         raise BadRequest(
             f"Invalid volume: Invalid input received: Invalid volume: Unable to detach volume {volume_id}: it is being "
             "detached."

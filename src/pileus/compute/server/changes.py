@@ -253,7 +253,7 @@ def unshelve(ctx: Context, server: Server, body: dict[str, Any] | None) -> Reply
 
 def _unshelve(ctx: Context, server: Server, body: dict[str, Any]) -> Reply:
     require(ctx, server, "unshelve", ("shelved", "shelved_offloaded"))
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"host": None}
     if "availability_zone" in body:
         if server.shelved_seen != "offloaded":
             raise Conflicted(f"Cannot 'unshelve' instance {server.id} into a zone while it is not offloaded.")

@@ -205,6 +205,8 @@ def found_or_invalid(get: Any, why: str) -> Any:
 
 def _check_volume(ctx: Context, volume_id: str, *, boots: bool) -> None:
     found = found_or_invalid(lambda: volume.get_volume(ctx, volume_id), f"failed to get volume {volume_id}.")
+    if found.multiattach and ctx.version < (2, 60):
+        raise BadRequest("Multiattach volumes are only supported starting with compute API version 2.60.")
     if boots and not found.bootable:
         raise BadRequest(f"Block Device {volume_id} is not bootable.")
 

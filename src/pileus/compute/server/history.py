@@ -73,10 +73,12 @@ def actions_of(past: Past) -> list[Action]:
     starts = [event for event in past.events if event.phase == "start"]
     found = []
     for number, start in enumerate(starts):
-        until = starts[number + 1].at if number + 1 < len(starts) else float("inf")
+        until = next((s.at for s in starts[number + 1 :] if s.action == start.action), float("inf"))
         own = [e for e in past.events if e.request_id == start.request_id and e.phase in ("success", "error")]
-        between = [e for e in past.events if e.request_id is None and start.at <= e.at < until]
-        found.append(Action(start=start, events=sorted([*between, *own], key=lambda e: e.at)))
+        told = [
+            e for e in past.events if e.request_id is None and e.action == start.action and start.at <= e.at < until
+        ]
+        found.append(Action(start=start, events=sorted([*told, *own], key=lambda e: e.at)))
     return found[::-1]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from pileus.compute.server.access import load_server, require, wish
+from pileus.compute.server.access import at_rest, load_server, require, wish
 from pileus.compute.server.plugs import Plug, check_network, plug_in
 from pileus.compute.server.rows import NICS, Server
 from pileus.compute.server.schemas import TAG, UUID
@@ -137,7 +137,7 @@ def detach_interface(ctx: Context, server: Server, port_id: str) -> Reply:
     nic = NICS.get(ctx.tx, port_id=port_id, server_id=server.id)
     if nic is None:
         raise NotFound(f"Port {port_id[:80]} could not be found.")
-    if nic.detach:
+    if nic.detach and not at_rest(ctx, server):
         raise Conflicted(f"Port {port_id} is being detached from instance {server.id} already.")
     NICS.update(ctx.tx, {"detach": True}, port_id=port_id)
     wish(ctx, server, "detach_interface")

@@ -17,6 +17,9 @@ from pileus.compute.server.states import failed, wanted_power
 from pileus.compute.server.whole import Whole
 from pileus.core.reconcile import AGAIN, GONE, REST, Outcome, Wait
 
+HOLDS = "the guest has not let go of"
+UNPLUG_PATIENCE = 180.0  # seconds; a guest must take part in the removal of a device
+
 
 class Place(Struct, frozen=True, kw_only=True):
     """A node that was claimed."""
@@ -148,13 +151,21 @@ def running(whole: Whole, world: World) -> Outcome | None:
     power = wanted_power(whole.server)
     seen = world.ensure(whole, power)
     if seen is None:
-        return Wait(0.3, "the node is at work")
+        held = leaving_devices(whole)
+        return Wait(0.3, f"{HOLDS} {held[0]}", UNPLUG_PATIENCE) if held else Wait(0.3, "the node is at work")
     look(whole, seen)
     if (seen.power, seen.resets, seen.reboots) != (power, whole.server.resets, whole.server.reboots):
         return Wait(0.5, f"the guest is {seen.power}, {power} is wanted")
     world.settle(whole, seen)
+    if held := leaving_devices(whole):
+        return Wait(1.0, f"{HOLDS} {held[0]}", UNPLUG_PATIENCE)
     arrived(whole, world)
     return None
+
+
+def leaving_devices(whole: Whole) -> list[str]:
+    """Ports and volumes that the guest shall let go of."""
+    return [nic.port_id for nic in whole.nics if nic.detach] + [v.volume_id for v in whole.volumes if v.detach]
 
 
 # --- giving back ------------------------------------------------------------------------------------
@@ -423,14 +434,17 @@ def fail(whole: Whole, world: World, why: str) -> Outcome:
         return AGAIN
     server.fault = Fault(message=why, at=world.now(), code=500)
     server.failed_try = server.tries
-    server.task = None
+    server.task, server.refused = None, []
     whole.tell("error", why)
     return REST
 
 
 def overdue(whole: Whole, why: str) -> Outcome:
-    """What was waited for did not come in time."""
+    """What was waited for did not come in time; a guest that keeps a device is none the worse for it."""
     server = whole.server
+    if why.startswith(HOLDS):
+        whole.tell("error", f"{why}: stop the server, or ask again")
+        return REST
     server.fault = Fault(message=f"Timed out: {why}", at=0.0)
     server.failed_try = server.tries
     server.task = None

@@ -95,6 +95,8 @@ class Filters:
 
 def choose(tx: Tx, server: Server, now: float) -> Place:
     """Claim the best node for a server; the claim that stands already is kept.  Raises NoValidHost."""
+    if (group := server.hints.get("group")) is not None:
+        tx.lock(f"server_group/{group}")
     filters = Filters(tx, server, now)
     for node_id in placement.allocations(tx, server.id):
         node = NODES.get(tx, id=node_id)
