@@ -69,12 +69,13 @@ def test_snapshots_are_listed_filtered_and_paged(cloud: VolumeCloud) -> None:
 
 
 @pytest.mark.parametrize("wrong", [
-    {}, {"volume_id": "x"}, {"volume_id": None}, {"volume_id": new_id(), "name": 5},
+    {}, {"volume_id": "x"}, {"volume_id": 5}, {"volume_id": new_id(), "name": 5},
     {"volume_id": new_id(), "metadata": {"k": None}}, {"volume_id": new_id(), "more": 1},
 ])  # fmt: skip
 def test_a_body_that_makes_no_sense_is_400(cloud: VolumeCloud, wrong: object) -> None:
     assert cloud.call("POST", "/snapshots", {"snapshot": wrong}).status == 400
-    assert cloud.call("POST", "/snapshots", {"snapshot": {"volume_id": new_id()}}).status == 404
+    for nowhere in (new_id(), None):
+        assert cloud.call("POST", "/snapshots", {"snapshot": {"volume_id": nowhere}}).status == 404
 
 
 def test_a_volume_from_a_snapshot_outlives_it(cloud: VolumeCloud) -> None:
@@ -117,6 +118,11 @@ def test_the_administrator_sets_statuses_and_deletes_by_force(cloud: VolumeCloud
     assert cloud.act(snapshot_id, told, "snapshots").status == 400
     cloud.act(snapshot_id, {"os-reset_status": {"status": "creating"}}, "snapshots", caller="admin")
     assert cloud.act(snapshot_id, told, "snapshots").status == 202
+    told = {"os-update_snapshot_status": {"status": "error", "progress": "80%"}}
+    cloud.act(snapshot_id, {"os-reset_status": {"status": "creating"}}, "snapshots", caller="admin")
+    assert cloud.act(snapshot_id, told, "snapshots").status == 202
+    shown = cloud.see(snapshot_id, "snapshots")
+    assert (shown["status"], shown["os-extended-snapshot-attributes:progress"]) == ("error", "80%")
     assert cloud.act(snapshot_id, {"os-force_delete": {}}, "snapshots", caller="admin").status == 202
     cloud.run()
     assert cloud.call("GET", f"/snapshots/{snapshot_id}").status == 404

@@ -293,6 +293,7 @@ def test_a_disabled_back_end_takes_no_volumes(cloud: VolumeCloud) -> None:
     cloud.call("PUT", "/os-services/enable", body, **ADMIN)
     assert cloud.call("PUT", "/os-services/freeze", {"host": "node1@second"}, **ADMIN).status == 200
     assert cloud.status(cloud.volume(volume_type="other")) == "error"
+    assert cloud.call("PUT", "/os-services/thaw", {"host": "nowhere"}, **ADMIN).status == 400
     assert cloud.call("PUT", "/os-services/thaw", {"host": "node1@second"}, **ADMIN).status == 200
     assert cloud.status(cloud.volume(volume_type="other")) == "available"
 

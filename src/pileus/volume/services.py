@@ -7,7 +7,7 @@ from typing import Any
 
 from pileus.core.clock import iso_micro
 from pileus.core.context import Context
-from pileus.core.errors import BadRequest
+from pileus.core.errors import BadRequest, NotFound
 from pileus.core.op import Reply, collection
 from pileus.core.paging import Query
 from pileus.volume.pools import PoolSeen, all_pools
@@ -119,7 +119,10 @@ def disable_with_reason(ctx: Context, body: dict[str, Any]) -> Reply:
 
 
 def _freeze(ctx: Context, body: dict[str, Any], frozen: int) -> Reply:
-    _, host = _chosen(ctx, {"binary": "cinder-volume", **body})
+    try:
+        _, host = _chosen(ctx, {"binary": "cinder-volume", **body})
+    except NotFound as error:
+        raise BadRequest(f"Invalid input received: {error.message}") from None
     _switch(ctx, host, frozen=frozen)
     return Reply()
 

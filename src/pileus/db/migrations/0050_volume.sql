@@ -102,6 +102,7 @@ create table volume_snapshots (
     size_gib bigint not null,
     deleting bigint not null,
     forced_status text,
+    forced_progress text,
     generation bigint not null,
     request_id text not null,
     created_at double precision not null,

@@ -33,7 +33,7 @@ _ALWAYS = (
     Field("id", "rqs"),
     Field("name", "cruqs", SHORT),
     Field("description", "cruqs", SHORT),
-    Field("volume_id", "Crqs", {"type": "string", "format": "uuid"}),
+    Field("volume_id", "Crqs", {"type": ["string", "null"], "format": "uuid"}),
     Field("status", "rq", get="status"),
     Field("size", "rqs", get="size_gib"),
     Field("metadata", "crq", METADATA_OR_NULL),
@@ -52,8 +52,7 @@ DETAILED = Fields(
     "snapshots",
     (
         *_ALWAYS,
-        Field("os-extended-snapshot-attributes:progress", "r", see=EXTENDED,
-              get=lambda s, _: "100%" if s.made else "0%"),
+        Field("os-extended-snapshot-attributes:progress", "r", get="progress", see=EXTENDED),
         Field("os-extended-snapshot-attributes:project_id", "r", get="project_id", see=EXTENDED),
     ),
 )  # fmt: skip
@@ -90,7 +89,7 @@ def create(ctx: Context, body: dict[str, Any]) -> Snapshot:
         if "force" in body and not force:
             raise BadRequest("Invalid input for field/attribute force: it cannot be false from 3.66 on; leave it out.")
         force = True
-    volume = load_volume(ctx, body["volume_id"])
+    volume = load_volume(ctx, body["volume_id"] or "")
     ctx.enforce("volume:create_snapshot", volume)
     return create_snapshot(
         ctx, volume, name=_text(body, "name"), description=body.get("description"), metadata=body.get("metadata"),
@@ -146,7 +145,7 @@ def force_delete(ctx: Context, snapshot: Snapshot) -> Reply:
     takes=action("os-reset_status", fields_of(("status",), status={"type": "string", "maxLength": 255})))  # fmt: skip
 def reset_status(ctx: Context, snapshot: Snapshot, body: dict[str, Any]) -> Reply:
     """Show another status than the true one, until something is asked of the snapshot."""
-    return _force(ctx, snapshot, body["status"].lower(), STATUSES)
+    return _force(ctx, snapshot, body["status"].lower(), None)
 
 
 @op("POST", "/snapshots/{snapshot_id}/action", action="os-update_snapshot_status", load=load_snapshot, ok=202,
@@ -161,15 +160,16 @@ def update_status(ctx: Context, snapshot: Snapshot, body: dict[str, Any]) -> Rep
         raise BadRequest(
             f"Snapshot status {snapshot.status} not allowed for update_snapshot_status to {body['status'][:80]}."
         )
-    return _force(ctx, snapshot, body["status"], STATUSES)
+    return _force(ctx, snapshot, body["status"], body.get("progress"))
 
 
-def _force(ctx: Context, snapshot: Snapshot, status: str, known: tuple[str, ...]) -> Reply:
-    if status not in known:
-        raise BadRequest(f"Snapshot status: {status[:80]} is invalid, valid statuses are: {', '.join(known)}.")
+def _force(ctx: Context, snapshot: Snapshot, status: str, progress: str | None) -> Reply:
+    if status not in STATUSES:
+        raise BadRequest(f"Snapshot status: {status[:80]} is invalid, valid statuses are: {', '.join(STATUSES)}.")
     record_request(ctx, "snapshot", snapshot.id, "reset_status", "success", status=status)
     snapshot.forced_status = None
-    _edit(ctx, snapshot, {"forced_status": None if snapshot.status == status else status})
+    forced = None if snapshot.status == status else status
+    _edit(ctx, snapshot, {"forced_status": forced, "forced_progress": progress})
     return Reply()
 
 

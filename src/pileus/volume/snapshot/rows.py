@@ -22,6 +22,7 @@ class Snapshot(Struct, kw_only=True):
     size_gib: int  # of the volume when the snapshot was asked for
     deleting: bool = False
     forced_status: str | None = None  # by the administrator's os-reset_status
+    forced_progress: str | None = None  # by os-update_snapshot_status
     generation: int = 0
     request_id: str = ""
     created_at: float
@@ -47,6 +48,11 @@ class Snapshot(Struct, kw_only=True):
             return "available"
         return "error" if self.faulted else "creating"
 
+    @property
+    def progress(self) -> str:
+        """In percent, as the API writes it."""
+        return self.forced_progress or ("100%" if self.made else "0%")
+
 
 SNAPSHOTS = Table(Snapshot, "volume_snapshots")
 STATUS = ("made", "fault", "fault_generation", "seen_at")
@@ -61,7 +67,13 @@ STATUS_SQL = (
 
 def wish(tx: Tx, snapshot: Snapshot, now: float, **changes: Any) -> None:
     """Change what is wanted of a snapshot and ask for a look at it."""
-    changes = {"forced_status": None, **changes, "generation": snapshot.generation + 1, "updated_at": now}
+    changes = {
+        "forced_status": None,
+        "forced_progress": None,
+        **changes,
+        "generation": snapshot.generation + 1,
+        "updated_at": now,
+    }
     SNAPSHOTS.update(tx, changes, id=snapshot.id)
     for name, value in changes.items():
         setattr(snapshot, name, value)
