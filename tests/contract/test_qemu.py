@@ -368,7 +368,7 @@ class Line:
         return until(lambda: said if (text in (said := self.run(command))) == there else None)
 
 
-@pytest.fixture(params=["q35", "pc"])
+@pytest.fixture(params=["q35", pytest.param("pc", marks=pytest.mark.slow)])
 def real(request: pytest.FixtureRequest, bench: QemuBench) -> tuple[QemuHypervisor, Guest]:
     if not REAL_GUEST.exists():
         pytest.skip("the guest image is not built (make guest)")

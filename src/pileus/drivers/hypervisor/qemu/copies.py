@@ -41,6 +41,10 @@ class Copies:
             return self.path(copy_id).stat().st_size
         return None
 
+    def busy(self, copy_id: str) -> bool:
+        """Whether a file is being copied for it now."""
+        return self._work.busy(copy_id)
+
     def path(self, copy_id: str) -> Path:
         """Where a finished copy is."""
         return self.folder / checked(copy_id)

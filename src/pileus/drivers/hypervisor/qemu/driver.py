@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,10 +23,11 @@ from pileus.drivers.image_cache import ImageCache
 
 from . import accelerator, console
 from .boots import Boots, cpu_seconds
+from .cell import Settings
 from .command import check_path
 from .copies import Copies
 from .devices import disk_name, is_remote, node_name
-from .machine import Machine, Settings
+from .machine import Machine
 
 log = logging.getLogger("pileus.hypervisor")
 MOST_VCPUS = 255  # of the pinned machine types without an interrupt remapper
@@ -66,7 +68,7 @@ class QemuHypervisor:
         self.copies = Copies(folder / "copies")
         self.accelerator = _choose(accelerator, uid, folder)
         self.settings = Settings(
-            uid=uid, gid=gid, accelerator=self.accelerator, images=images, making=Background(),
+            uid=uid, gid=gid, accelerator=self.accelerator, images=images, making=Background(), copies=self.copies,
             boots=Boots(boots_at_once or _boots_at_once(self.accelerator)), acpi_seconds=acpi_seconds,
         )  # fmt: skip
         self._machines: dict[str, Machine] = {}
@@ -147,7 +149,7 @@ class QemuHypervisor:
         machine = self._machine(guest_id)
         if kind not in ("vnc", "serial") or not machine.process.pid():
             raise LookupError(f"guest {guest_id} is off")
-        return str(machine.run / kind)
+        return str(machine.cell.run / kind)
 
     def ensure_disk_copy(self, guest_id: str, disk_id: str, copy_id: str) -> int | None:
         finished = self.copies.finished(copy_id)
@@ -160,10 +162,11 @@ class QemuHypervisor:
                 node = node_name(machine.record().places.get(disk_name(disk_id), 0))
                 with machine.talk() as qmp:
                     return self.copies.from_guest(qmp, node, copy_id)
+            machine.copying.add(copy_id)
             if is_remote(disk):
-                settings = self.settings
-                return self.copies.from_relay(lambda: machine.relay(disk), copy_id, settings.uid, settings.gid)
-            return self.copies.from_file(machine.disk_path(disk), copy_id)
+                relay = partial(machine.cell.ensure_relay, disk, machine.record())
+                return self.copies.from_relay(relay, copy_id, self.settings.uid, self.settings.gid)
+            return self.copies.from_file(machine.cell.disk_path(disk), copy_id)
 
     def disk_copy_path(self, copy_id: str) -> str:
         if self.copies.finished(copy_id) is None:

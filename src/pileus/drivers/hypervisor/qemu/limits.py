@@ -19,14 +19,14 @@ def memory_bytes(ram_mib: int) -> int:
 
 def limit(guest_id: str, pid: int, ram_mib: int) -> None:
     """Put a process under its guest's limits."""
-    if (_ROOT / "cgroup.controllers").exists():
+    if _is_unified():
         _delegate()
-    memory = str(memory_bytes(ram_mib))
     for folder, files in _folders(guest_id).items():
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            for name, value in files.items():
-                (folder / name).write_text(memory if value == "memory" else value)
+            for file in files:
+                value = _THREADS if file == "pids.max" else memory_bytes(ram_mib)
+                (folder / file).write_text(str(value))
             (folder / "cgroup.procs").write_text(str(pid))
 
 
@@ -38,34 +38,21 @@ def unlimit(guest_id: str) -> None:
                 path.rmdir()
 
 
-def _folders(guest_id: str) -> dict[Path, dict[str, str]]:
-    """Folders of a guest, with the files to write in each."""
-    if (_ROOT / "cgroup.controllers").exists():
-        return {_ROOT / _NAME / guest_id: {"memory.max": "memory", "pids.max": str(_THREADS)}}
-    own = _own_paths()
-    files = {
-        "memory": {"memory.limit_in_bytes": "memory"},
-        "pids": {"pids.max": str(_THREADS)},
-    }
-    return {
-        _ROOT / controller / own[controller].lstrip("/") / _NAME / guest_id: wanted
-        for controller, wanted in files.items()
-        if controller in own
-    }
+def _is_unified() -> bool:
+    return (_ROOT / "cgroup.controllers").exists()
+
+
+def _folders(guest_id: str) -> dict[Path, tuple[str, ...]]:
+    """Folders of a guest, with the limits to write in each."""
+    if _is_unified():
+        return {_ROOT / _NAME / guest_id: ("memory.max", "pids.max")}
+    limits = {"memory": ("memory.limit_in_bytes",), "pids": ("pids.max",)}
+    return {_ROOT / kind / _NAME / guest_id: files for kind, files in limits.items() if (_ROOT / kind).is_dir()}
 
 
 def _delegate() -> None:
+    """Version 2 limits only where every folder above says which controllers it hands down."""
     for folder in (_ROOT, _ROOT / _NAME):
         with suppress(OSError):
             folder.mkdir(exist_ok=True)
             (folder / "cgroup.subtree_control").write_text("+memory +pids")
-
-
-def _own_paths() -> dict[str, str]:
-    """Controller → our own cgroup, under which guests stay."""
-    found: dict[str, str] = {}
-    with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            _, names, path = line.split(":", 2)
-            found |= {name: path for name in names.split(",") if (_ROOT / name).is_dir()}
-    return found

@@ -7,53 +7,32 @@ killed between any two steps.
 
 import os
 import shutil
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
 
-from pileus.compute.drivers import Broken, Connection, Disk, Ended, Guest, GuestSeen, LocalDisk, Refused
-from pileus.drivers.background import Background
-from pileus.drivers.image_cache import ImageCache
-from pileus.drivers.sandbox import confined
+from pileus.compute.drivers import Broken, Disk, Ended, Guest, GuestSeen, LocalDisk
 
-from . import accelerator, console, disks, limits, record
-from .boots import Boots
-from .command import PINNED, Start, command, ports_for
-from .devices import CONFIG_DRIVE, controllers, device_names, disk_name, is_remote, nic_name, read_only
+from . import disks, limits, record
+from .cell import Cell, Settings
+from .command import PINNED, ports_for
+from .devices import controllers, device_names, disk_name, is_remote, nic_name
 from .hotplug import Hotplug
 from .memory import Memory
-from .process import Process
 from .qmp import Qmp, QmpError
 from .record import Record
-from .relay import Relay
-from .taps import open_tap
 
-_STARTING = 20.0  # seconds until a new QEMU must answer
 _PRESS_AGAIN = 4.0  # seconds after which a guest that was not up yet is shown the power button again
 _KILLED = (137, 143)  # exit codes of a process that someone ended
 
 
-class Gone(ConnectionError):
-    """The guest's process is not there (any more)."""
-
-
-class Settings(Struct, frozen=True, kw_only=True):
-    """What all guests of a node share."""
-
-    uid: int
-    gid: int
-    accelerator: Literal["kvm", "tcg"]
-    images: ImageCache
-    boots: Boots
-    making: Background[int]
-    acpi_seconds: float  # how long a guest may take to shut down when asked to
+class Absent(ConnectionError):
+    """The guest's process does not answer: it is not there yet, or any more."""
 
 
 class Machine:
@@ -62,9 +41,9 @@ class Machine:
     def __init__(self, guest_id: str, folder: Path, settings: Settings) -> None:
         self.id, self.folder, self.settings = guest_id, folder, settings
         self.lock = threading.RLock()
-        self.run = folder / "run"
-        self.process = Process(folder, mark=f"socket,id=monitor,path={self.run}/qmp,server=on,wait=off")
-        self.memory = Memory(folder)
+        self.cell = Cell(folder, settings)
+        self.process, self.memory = self.cell.process, Memory(folder)
+        self.copying: set[str] = set()  # copies that are, or were, made of its files while it is off
         self._qmp: Qmp | None = None
         self._record: Record | None = None
         self._pressed = 0.0
@@ -83,7 +62,7 @@ class Machine:
         stages = (self._stop, self._make_disks, self._start, self._power, self._plug, self._tidy)
         try:
             return all(stage(wish) for stage in stages)
-        except Gone:
+        except Absent:
             return False
 
     def seen(self) -> GuestSeen:
@@ -96,7 +75,7 @@ class Machine:
             with self.talk() as qmp:
                 power = _POWER.get(qmp.call("query-status")["status"], "paused")
                 there = self._hotplug(qmp).attached()
-        except Gone:
+        except Absent:
             return self._at_rest(known)
         except OSError:  # it is busy
             power, there = "on", set(device_names(known.running or known.guest))
@@ -129,7 +108,7 @@ class Machine:
         if not self.process.kill():
             return False
         limits.unlimit(self.id)
-        done = all(relay.remove() for relay in self._relays())
+        done = all(relay.remove() for relay in self.cell.relays())
         with suppress(LookupError):
             for disk in self.record().guest.disks:
                 self.settings.making.forget(self._work(disk))
@@ -140,24 +119,30 @@ class Machine:
 
     @contextmanager
     def talk(self) -> Iterator[Qmp]:
-        """The connection to the monitor; closed when it broke.  Raises Gone when the guest is, or goes, off."""
+        """The connection to the monitor; closed when it broke.  Raises Absent when the guest is, or goes, off."""
         if not self.process.alive():
-            raise Gone(f"guest {self.id} is off")
+            raise Absent(f"guest {self.id} is off")
         try:
             if self._qmp is None:
-                self._qmp = Qmp(self.run / "qmp")
+                self._qmp = self._connect()
             yield self._qmp
         except OSError as error:
             if not (isinstance(error, QmpError) and error.kind):
                 self.hang_up()
-            if self.process.ends():
-                raise Gone(f"guest {self.id} went off") from error
+            if not isinstance(error, Absent) and self.process.ends():
+                raise Absent(f"guest {self.id} went off") from error
             raise
+
+    def _connect(self) -> Qmp:
+        try:
+            return Qmp(self.cell.run / "qmp")
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise Absent(f"guest {self.id} is being started") from None
 
     def revive_relays(self) -> None:
         """Start relays again that died under a guest that runs; raises OSError while a far side is away."""
         if self.process.alive():
-            for relay in self._relays():
+            for relay in self.cell.relays():
                 relay.revive()
 
     def hang_up(self) -> None:
@@ -173,20 +158,6 @@ class Machine:
             if disk.id == disk_id:
                 return disk
         raise LookupError(f"guest {self.id} has no disk {disk_id}")
-
-    def disk_path(self, disk: Disk) -> Path:
-        """The file of a disk that is one."""
-        if disk.id == CONFIG_DRIVE:
-            return self.folder / "config.iso"
-        if isinstance(disk.source, LocalDisk):
-            return disks.local_path(self.folder, disk.id)
-        return Path(disk.source.path)
-
-    def relay(self, disk: Disk) -> str:
-        """Have the relay of a far disk; the path of its socket."""
-        assert isinstance(disk.source, Connection), "only volumes are far"
-        place = self.record().places.get(disk_name(disk.id), 0)
-        return self._relay(place).ensure(disk.source, disk.size_bytes)
 
     def _note(self, wish: Guest) -> None:
         """Remember the wish before anything is done for it."""
@@ -290,6 +261,9 @@ class Machine:
         """Have a process where the guest should run."""
         if wish.power in ("off", "suspended") or self.process.alive():
             return True
+        if any(self.settings.copies.busy(copy_id) for copy_id in self.copying):
+            return False
+        self.copying.clear()
         if not self.settings.boots.turn(self.id):
             return False
         known = self.record()
@@ -307,83 +281,9 @@ class Machine:
         known.why, known.pressed_at, known.started_at = "", 0.0, time.time()
         self.process.forget()  # what is still missing may fail this start: then nobody saw how the guest ended
         self._save()
-        if shown.config_drive is not None:
-            disks.make_config_drive(self.folder / "config.iso", shown.config_drive)
-        self._spawn(shown, incoming=resumes)
-        return True
-
-    def _spawn(self, guest: Guest, *, incoming: bool) -> None:
-        """Start QEMU in its cell; it waits for `cont`."""
         self.hang_up()
-        shutil.rmtree(self.run, ignore_errors=True)
-        self.run.mkdir(mode=0o700)
-        os.chown(self.run, self.settings.uid, self.settings.gid)
-        doors = self.folder / "remote"
-        doors.mkdir(mode=0o711, exist_ok=True)
-        settings = self.settings
-        kvm = settings.accelerator == "kvm"
-        with ExitStack() as stack:
-
-            def kept(fd: int) -> int:
-                stack.callback(os.close, fd)
-                return fd
-
-            start = self._words(guest, kept, incoming=incoming)
-            status = kept(self.process.status_fd())
-            cell = confined(
-                settings.uid, settings.gid, read=[doors], write=[self.run], status_fd=status,
-                devices=[accelerator.DEVICE] if kvm else [], groups=accelerator.kvm_groups() if kvm else [],
-            )  # fmt: skip
-            fds = [start.console, *start.files.values(), *start.taps.values()]
-            self.process.start([*cell, *command(start)], status, fds)
-        self._await_monitor()
-        settings.boots.started(self.id, self.process.pid())
-
-    def _words(self, guest: Guest, kept: Callable[[int], int], *, incoming: bool) -> Start:
-        known = self.record()
-        extra = [_config_disk()] if guest.config_drive is not None else []
-        near = [disk for disk in (*guest.disks, *extra) if not is_remote(disk)]
-        return Start(
-            guest=guest,
-            machine=known.machine,
-            places=known.places,
-            ports=known.ports,
-            controllers=known.controllers,
-            accelerator=self.settings.accelerator,
-            run=self.run,
-            console=kept(console.open_log(self.folder)),
-            files={disk_name(disk.id): kept(self.open_disk(disk)) for disk in near},
-            relays={disk_name(disk.id): self.relay(disk) for disk in guest.disks if is_remote(disk)},
-            taps={nic.port_id: kept(open_tap(nic.netns, nic.device)) for nic in guest.nics},
-            incoming=incoming,
-        )
-
-    def open_disk(self, disk: Disk) -> int:
-        """A descriptor of a disk's file; raises OSError while it is not there."""
-        flags = os.O_RDONLY if read_only(disk) else os.O_RDWR
-        fd = os.open(self.disk_path(disk), flags | os.O_CLOEXEC | os.O_NOFOLLOW)
-        mode = os.fstat(fd).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            os.close(fd)
-            raise Broken(f"disk {disk.id} is no file")
-        return fd
-
-    def _await_monitor(self) -> None:
-        """Wait until QEMU answers; raises Refused with what it said when it does not want to."""
-        deadline = time.monotonic() + _STARTING
-        while True:
-            with suppress(FileNotFoundError, ConnectionError):
-                self._qmp = Qmp(self.run / "qmp")
-                return
-            if not self.process.alive():
-                complaint = self.process.complaint()
-                if '" lock' in complaint:  # another process still has the disk
-                    raise ConnectionError(complaint)
-                raise Refused(f"QEMU did not start: {complaint}")
-            if time.monotonic() > deadline:
-                self.process.kill()
-                raise ConnectionError(f"QEMU did not answer within {_STARTING:.0f} s")
-            time.sleep(0.01)
+        self._qmp = self.cell.start(known, shown, incoming=resumes)
+        return True
 
     def _power(self, wish: Guest) -> bool:
         """Let the guest run, or pause it."""
@@ -399,32 +299,22 @@ class Machine:
         with self.talk() as qmp:
             status = qmp.call("query-status")["status"]
             if status == "inmigrate":
-                return self._resume(qmp)
+                return self._resume(qmp, known.running or wish)
             if wish.power == "paused":
                 if status == "running":
                     qmp.call("stop")
             elif status != "running":
-                self._seal()
+                self.cell.seal(known.running or wish)
                 self.memory.cancel(qmp)
                 qmp.call("cont")
         return True
 
-    def _resume(self, qmp: Qmp) -> bool:
+    def _resume(self, qmp: Qmp, guest: Guest) -> bool:
         """Give a fresh QEMU the saved memory (it ends when it cannot take it)."""
         if qmp.call("query-migrate").get("status", "none") == "none":
-            self._seal()
+            self.cell.seal(guest)
             self.memory.load(qmp)
         return False
-
-    def _seal(self) -> None:
-        """Before the guest's first instruction: its process may not replace its sockets, nor grow without end.
-
-        We connect to these sockets as root; a link in their place could lead anywhere.
-        """
-        os.chown(self.run, os.geteuid(), os.getegid())
-        self.run.chmod(0o755)
-        known = self.record()
-        limits.limit(self.id, self.process.pid(), (known.running or known.guest).ram_mib)
 
     def _plug(self, wish: Guest) -> bool:
         """Have the disks and cards of the wish in a running guest."""
@@ -440,7 +330,8 @@ class Machine:
                 self._save()
 
     def _hotplug(self, qmp: Qmp) -> Hotplug:
-        return Hotplug(qmp, self.record(), self.open_disk, self.relay)
+        known = self.record()
+        return Hotplug(qmp, known, self.cell.open_disk, lambda disk: self.cell.ensure_relay(disk, known))
 
     def _tidy(self, wish: Guest) -> bool:
         """Remove what the wish no longer has: local disks, relays, places."""
@@ -450,14 +341,7 @@ class Machine:
             kept = {disk.id for disk in wish.disks if isinstance(disk.source, LocalDisk)} | set(wish.keep)
             disks.remove_others(self.folder, kept)
         far = {known.places[disk_name(disk.id)] for disk in wish.disks if is_remote(disk)} if alive else set()
-        return all(relay.remove() for relay in self._relays() if int(relay.folder.name) not in far)
-
-    def _relay(self, place: int) -> Relay:
-        return Relay(self.folder / "relays", self.folder / "remote", place, self.settings.uid, self.settings.gid)
-
-    def _relays(self) -> list[Relay]:
-        folder = self.folder / "relays"
-        return [self._relay(int(path.name)) for path in folder.iterdir()] if folder.exists() else []
+        return all(relay.remove() for relay in self.cell.relays() if int(relay.folder.name) not in far)
 
     def _at_rest(self, known: Record) -> GuestSeen:
         ended = self._ended(known)
@@ -466,7 +350,7 @@ class Machine:
         return GuestSeen(
             id=self.id,
             power="suspended" if self.memory.there() else crashed,
-            ended="asked" if self.memory.there() or starting else ended,
+            ended="" if starting else "asked" if self.memory.there() else ended,
             resets=known.resets,
             reboots=known.reboots,
             disks=tuple(disk.id for disk in known.guest.disks),
@@ -489,10 +373,6 @@ _POWER: dict[str, Literal["on", "off", "paused", "suspended", "crashed"]] = {
     "running": "on", "prelaunch": "paused", "inmigrate": "suspended",
     "internal-error": "crashed", "guest-panicked": "crashed",
 }  # fmt: skip
-
-
-def _config_disk() -> Disk:
-    return Disk(id=CONFIG_DRIVE, source=Connection(kind="file", read_only=True))
 
 
 def _with_sources_of(wish: Guest, running: Guest) -> Guest:
