@@ -6,7 +6,7 @@ STATE ?= /var/lib/pileus
 export PILEUS_STATE := $(STATE)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup lock guest up down purge test check fast test-slow wheel bench
+.PHONY: help setup lock guest up down purge test check fast test-slow wheel bench conformance
 
 help:
 	@echo "make up         set everything up and start a cloud with a first server"
@@ -15,6 +15,7 @@ help:
 	@echo "make test       lint, types, import rules, all tests with real QEMU and packets"
 	@echo "make test-slow  the slow suites (a Debian guest with cloud-init, long fault runs)"
 	@echo "make bench      the figures of docs/benchmarks.md"
+	@echo "make conformance LIST=tempest.api.image   Tempest against a fresh cloud (conformance/README.md)"
 
 setup: .cache/packages.done $(VENV)/done
 
@@ -64,6 +65,17 @@ test-slow: guest
 
 bench: setup
 	@python -m benchmarks
+
+.cache/conformance/done: requirements/conformance.txt
+	@echo "Tempest …"
+	@$(PYTHON) -m venv --clear .cache/conformance
+	@.cache/conformance/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/conformance.txt
+	@touch $@
+
+LIST ?= ledger
+DRIVERS ?= fake
+conformance: guest .cache/conformance/done
+	@python -m conformance --drivers $(DRIVERS) $(ARGUMENTS) "$(LIST)"
 
 wheel: setup
 	@python -m build --no-isolation --wheel

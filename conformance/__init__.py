@@ -1,0 +1,1 @@
+"""Tempest against a fresh cloud: `make conformance LIST=…` (see README.md)."""
