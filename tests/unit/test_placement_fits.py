@@ -37,7 +37,7 @@ def node(
         root_id=root or name,
         traits=frozenset(traits.split()),
         aggregates=frozenset(aggregates.split()),
-        stocks={key: Stock(total) for key, total in have.items()},
+        stocks={key: Stock.of(Inventory(total)) for key, total in have.items()},
     )
 
 
@@ -49,13 +49,13 @@ def found(nodes: list[Node], text: str, **more: Any) -> list[Any]:
     ("stock", "amount", "why"),
     [
         (None, 1, "1 wanted, none offered"),
-        (Stock(10, used=10), 1, "1 wanted, 0 of 10 free"),
-        (Stock(10, 2, used=5), 4, "4 wanted, 3 of 8 free"),
-        (Stock(4, 0, 2.0, used=7), 2, "2 wanted, 1 of 8 free"),
-        (Stock(10, used=30), 1, "1 wanted, 0 of 10 free"),
-        (Stock(10, 0, 1.0, 2, 4), 1, "1 wanted, only 2 to 4 may be taken at once"),
-        (Stock(10, 0, 1.0, 2, 4), 5, "5 wanted, only 2 to 4 may be taken at once"),
-        (Stock(10, 0, 1.0, 1, 10, 3), 4, "4 wanted, only multiples of 3 may be taken"),
+        (Stock.of(Inventory(10), 10), 1, "1 wanted, 0 of 10 free"),
+        (Stock.of(Inventory(10, 2), 5), 4, "4 wanted, 3 of 8 free"),
+        (Stock.of(Inventory(4, 0, 2.0), 7), 2, "2 wanted, 1 of 8 free"),
+        (Stock.of(Inventory(10), 30), 1, "1 wanted, 0 of 10 free"),
+        (Stock.of(Inventory(10, 0, 1.0, 2, 4)), 1, "1 wanted, only 2 to 4 may be taken at once"),
+        (Stock.of(Inventory(10, 0, 1.0, 2, 4)), 5, "5 wanted, only 2 to 4 may be taken at once"),
+        (Stock.of(Inventory(10, 0, 1.0, 1, 10, 3)), 4, "4 wanted, only multiples of 3 may be taken"),
     ],
 )
 def test_a_misfit_says_what_is_missing(stock: Stock | None, amount: int, why: str) -> None:
@@ -65,7 +65,7 @@ def test_a_misfit_says_what_is_missing(stock: Stock | None, amount: int, why: st
 
 @given(st.integers(1, 100), st.integers(0, 50), st.floats(0.1, 16), st.integers(0, 200), st.integers(1, 100))
 def test_what_fits_leaves_nothing_overdrawn(total: int, reserved: int, ratio: float, used: int, amount: int) -> None:
-    stock = Stock(total, reserved, ratio, used=used)
+    stock = Stock.of(Inventory(total, reserved, ratio), used)
     fits = misfit(amount, stock) is None
     assert fits == holds({"X": stock}, {"X": amount})
     assert fits == (used + amount <= Inventory(total, reserved, ratio).capacity)

@@ -56,8 +56,8 @@ def search(nodes: Sequence[Node], request: Request, *, nested: bool = True) -> l
     for members in _forest(nodes, nested=nested):
         if len(found) >= request.limit:
             break
-        root = next((node for node in members if node.parent_id is None), None)
-        if root is None or not request.root.fit(root.traits):
+        root = members[0] if members[0].parent_id is None else next((n for n in members if n.parent_id is None), None)
+        if root is None or (request.root and not request.root.fit(root.traits)):
             continue
         if len(members) == 1 and not sharing:
             found += _alone(root, request, trees)
@@ -96,15 +96,18 @@ def _alone(node: Node, request: Request, trees: Mapping[str, str]) -> list[Candi
     """The one candidate of a tree of one provider, if it can serve every group; most trees are such."""
     if request.isolate and sum(1 for group in request.groups if group.suffix) > 1:
         return []
-    whole: dict[str, int] = {}
     for group in request.groups:
-        if not holds(node.stocks, group.resources) or not group.traits.fit(node.traits):
+        if not holds(node.stocks, group.resources) or (group.traits and not group.traits.fit(node.traits)):
             return []
         if not _belongs(node, node, group, trees):
             return []
+    if len(request.groups) == 1:
+        return [Candidate({node.id: request.groups[0].resources}, {request.groups[0].suffix: [node.id]})]
+    whole: dict[str, int] = {}
+    for group in request.groups:
         for name, amount in group.resources.items():
             whole[name] = whole.get(name, 0) + amount
-    if len(request.groups) > 1 and not holds(node.stocks, whole):
+    if not holds(node.stocks, whole):
         return []
     return [Candidate({node.id: whole}, {group.suffix: [node.id] for group in request.groups})]
 

@@ -4,9 +4,8 @@ All of it is database work in the caller's transaction and without policy.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pileus.core.errors import Conflicted
 from pileus.core.ids import is_uuid
@@ -107,19 +106,19 @@ def _report_inventories(tx: Tx, provider_id: str, inventories: Mapping[str, Inve
     changed = False
     for name, there in inventories.items():
         row = stored.pop(name, None)
-        facts: dict[str, Any] = {"total": there.total, "min_unit": there.min_unit, "max_unit": there.max_unit,
-                 "step_size": there.step_size, "reported": True}  # fmt: skip
         if row is None:
             new = InventoryRow(
-                provider_id=provider_id, resource_class=name, updated_at=now, reserved=there.reserved,
-                allocation_ratio=there.allocation_ratio, **facts,
-            )  # fmt: skip
+                provider_id=provider_id, resource_class=name, amounts=there, updated_at=now, reported=True
+            )
             INVENTORIES.insert(tx, new)
-        elif any(getattr(row, column) != value for column, value in facts.items()):
-            INVENTORIES.update(tx, {**facts, "updated_at": now}, provider_id=provider_id, resource_class=name)
-        else:
+            changed = True
             continue
-        changed = True
+        own = row.amounts
+        amounts = structs.replace(there, reserved=own.reserved, allocation_ratio=own.allocation_ratio)
+        if amounts != own or not row.reported:
+            changes = {"amounts": amounts, "reported": True, "updated_at": now}
+            INVENTORIES.update(tx, changes, provider_id=provider_id, resource_class=name)
+            changed = True
     for name, row in stored.items():
         if row.reported and not ALLOCATIONS.count(tx, provider_id=provider_id, resource_class=name):
             INVENTORIES.delete(tx, provider_id=provider_id, resource_class=name)
@@ -229,7 +228,8 @@ def usages(tx: Tx, provider_ids: Iterable[str]) -> dict[str, dict[str, Usage]]:
     found = stocks(tx, providers=wanted) if wanted else {}
     return {
         provider_id: {
-            name: Usage(stock.total, stock.used, stock.capacity, stock.reserved) for name, stock in own.items()
+            name: Usage(stock.inventory.total, stock.used, stock.capacity, stock.inventory.reserved)
+            for name, stock in own.items()
         }
         for provider_id, own in found.items()
     }
@@ -245,7 +245,7 @@ def inconsistencies(tx: Tx) -> list[str]:
         f"consumer {row[0]} has {row[2]} of provider {row[1]}, which has no such inventory"
         for row in tx.all(
             "select a.consumer_id, a.provider_id, a.resource_class from allocations a left join inventories i"
-            " on i.provider_id = a.provider_id and i.resource_class = a.resource_class where i.total is null"
+            " on i.provider_id = a.provider_id and i.resource_class = a.resource_class where i.amounts is null"
         )
     ]
     found += [f"consumer {consumer} has no UUID" for consumer in sorted(consumers(tx)) if not is_uuid(consumer)]

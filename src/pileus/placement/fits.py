@@ -26,19 +26,27 @@ class Inventory(Struct, frozen=True, gc=False):
         return int((self.total - self.reserved) * self.allocation_ratio)
 
 
-class Stock(Inventory, frozen=True, gc=False):
+class Stock(Struct, frozen=True, gc=False):
     """One resource class of one provider: what there is, and what of it consumers have."""
 
-    used: int = 0
+    inventory: Inventory
+    capacity: int  # the inventory's, counted once
+    used: int
+
+    @classmethod
+    def of(cls, inventory: Inventory, used: int = 0) -> "Stock":
+        """An inventory of which so much is used."""
+        return cls(inventory, inventory.capacity, used)
 
 
 def holds(stocks: Mapping[str, Stock], wanted: Mapping[str, int]) -> bool:
     """Whether all of it can be taken at once; `misfit` says why not."""
     for name, amount in wanted.items():
         stock = stocks.get(name)
-        if stock is None or stock.used + amount > stock.capacity or amount % stock.step_size:
+        if stock is None or stock.used + amount > stock.capacity:
             return False
-        if not stock.min_unit <= amount <= stock.max_unit:
+        have = stock.inventory
+        if not have.min_unit <= amount <= have.max_unit or amount % have.step_size:
             return False
     return True
 
@@ -47,13 +55,13 @@ def misfit(amount: int, stock: Stock | None) -> str | None:
     """Why this amount cannot be taken, or None when it can."""
     if stock is None:
         return f"{amount} wanted, none offered"
-    capacity = stock.capacity
+    have, capacity = stock.inventory, stock.capacity
     if stock.used + amount > capacity:
         return f"{amount} wanted, {max(capacity - stock.used, 0)} of {capacity} free"
-    if not stock.min_unit <= amount <= stock.max_unit:
-        return f"{amount} wanted, only {stock.min_unit} to {stock.max_unit} may be taken at once"
-    if amount % stock.step_size:
-        return f"{amount} wanted, only multiples of {stock.step_size} may be taken"
+    if not have.min_unit <= amount <= have.max_unit:
+        return f"{amount} wanted, only {have.min_unit} to {have.max_unit} may be taken at once"
+    if amount % have.step_size:
+        return f"{amount} wanted, only multiples of {have.step_size} may be taken"
     return None
 
 

@@ -8,7 +8,7 @@ from pileus.core.errors import BadRequest, Conflicted, NotFound
 from pileus.core.op import Reply
 from pileus.core.schema import Schema
 from pileus.db.connect import Conflict, Tx
-from pileus.placement.fits import MOST
+from pileus.placement.fits import MOST, Inventory
 from pileus.placement.names import check_classes
 from pileus.placement.provider import load, provider_path
 from pileus.placement.rows import ALLOCATIONS, INVENTORIES, PROVIDERS, InventoryRow, Provider
@@ -73,21 +73,20 @@ def bump(tx: Tx, provider: Provider) -> int:
 
 def build(ctx: Context, provider: Provider, name: str, given: Mapping[str, Any]) -> InventoryRow:
     """A row from a checked body; raises BadRequest when nothing would be left to give."""
-    amounts = {key: given[key] for key in SHOWN if key in given}
-    row = InventoryRow(provider_id=provider.id, resource_class=name, updated_at=ctx.now, **amounts)
+    amounts = Inventory(**{key: given[key] for key in SHOWN if key in given})
     least = 0 if ctx.version >= (1, 26) else 1
-    if row.inventory().capacity < least:
+    if amounts.capacity < least:
         relation = "greater than" if least == 0 else "greater than or equal to"
         raise BadRequest(
             f"Invalid inventory for '{name}' on resource provider '{provider.id}'. "
             f"The reserved value is {relation} total."
         )
-    return row
+    return InventoryRow(provider_id=provider.id, resource_class=name, amounts=amounts, updated_at=ctx.now)
 
 
 def shown(row: InventoryRow) -> dict[str, Any]:
     """One inventory as the API shows it."""
-    return {name: getattr(row, name) for name in SHOWN}
+    return {name: getattr(row.amounts, name) for name in SHOWN}
 
 
 def set_all(ctx: Context, provider: Provider, body: Mapping[str, Any]) -> list[InventoryRow]:
@@ -207,7 +206,7 @@ def update_inventory(ctx: Context, provider: Provider, resource_class: str, body
     """Update a resource provider inventory."""
     check_generation(provider, body["resource_provider_generation"])
     row = build(ctx, provider, resource_class, body)
-    changes = {**shown(row), "updated_at": ctx.now}
+    changes = {"amounts": row.amounts, "updated_at": ctx.now}
     if not INVENTORIES.update(ctx.tx, changes, provider_id=provider.id, resource_class=resource_class):
         raise BadRequest(f"No inventory record with resource class {resource_class[:255]} for {provider.id}.")
     return answer(ctx, {**shown(row), "resource_provider_generation": bump(ctx.tx, provider)}, at=ctx.now)

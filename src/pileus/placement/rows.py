@@ -10,7 +10,7 @@ from msgspec import Struct
 from pileus.core.errors import NotFound
 from pileus.db.connect import Tx
 from pileus.db.rows import Table
-from pileus.placement.fits import MOST, Inventory, Stock
+from pileus.placement.fits import Inventory, Stock
 
 Resources = Mapping[str, int]  # resource class → amount
 
@@ -35,18 +35,9 @@ class InventoryRow(Struct, frozen=True, kw_only=True):
 
     provider_id: str
     resource_class: str
-    total: int
+    amounts: Inventory
     updated_at: float
-    reserved: int = 0
-    min_unit: int = 1
-    max_unit: int = MOST
-    step_size: int = 1
-    allocation_ratio: float = 1.0
     reported: bool = False  # by the provider itself, not by an operator
-
-    def inventory(self) -> Inventory:
-        """The amounts alone."""
-        return Inventory(self.total, self.reserved, self.allocation_ratio, self.min_unit, self.max_unit, self.step_size)
 
 
 class Consumer(Struct, frozen=True, kw_only=True):
@@ -103,16 +94,23 @@ def stocks(
     narrow, params = _narrow({"provider_id": providers, "resource_class": classes})
     others = f" and a.consumer_id not in ({_marks(without)})" if without else ""
     rows = tx.all(
-        "select provider_id, resource_class, total, reserved, allocation_ratio, min_unit, max_unit, step_size,"
-        " coalesce((select cast(sum(a.used) as bigint) from allocations a where a.provider_id = inventories.provider_id"
-        f" and a.resource_class = inventories.resource_class{others}), 0)"
-        f" from inventories where 1 = 1{narrow} order by provider_id, resource_class",
+        "select provider_id, resource_class, amounts, coalesce((select cast(sum(a.used) as bigint) from allocations a"
+        " where a.provider_id = inventories.provider_id and a.resource_class = inventories.resource_class"
+        f"{others}), 0) from inventories where 1 = 1{narrow} order by provider_id, resource_class",
         *without, *params,
     )  # fmt: skip
     found: dict[str, dict[str, Stock]] = defaultdict(dict)
-    for row in rows:
-        found[row[0]][row[1]] = Stock(*row[2:])
+    for provider_id, name, text, used in rows:
+        inventory, capacity = _amounts(text)
+        found[provider_id][name] = Stock(inventory, capacity, used)
     return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _amounts(text: str) -> tuple[Inventory, int]:
+    """The inventory that a JSON text in the store holds, and its capacity; nodes alike have the same."""
+    inventory = msgspec.json.decode(text, type=Inventory)
+    return inventory, inventory.capacity
 
 
 def usage(tx: Tx, provider_id: str) -> dict[str, int]:

@@ -16,12 +16,7 @@ create index resource_providers_parent on resource_providers (parent_id);
 create table inventories (
     provider_id text not null references resource_providers (id),
     resource_class text not null,
-    total bigint not null,
-    reserved bigint not null,
-    min_unit bigint not null,
-    max_unit bigint not null,
-    step_size bigint not null,
-    allocation_ratio double precision not null,
+    amounts text not null,
     reported bigint not null,
     updated_at double precision not null,
     primary key (provider_id, resource_class)
