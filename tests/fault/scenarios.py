@@ -136,6 +136,59 @@ def check_snapshot(cloud: FakeCloud) -> None:
     assert found["snap"]["status"] == "active" and found["snap"]["size"] > 0, found
 
 
+def outside(cloud: FakeCloud) -> None:
+    """A running server, and an external network that the operator made."""
+    running_server(cloud)
+    wanted = {"name": "public", "router:external": True}
+    network = cloud.call("POST", f"{NETWORK}/networks", {"network": wanted}, **ADMIN).json["network"]["id"]
+    subnet = {"network_id": network, "ip_version": 4, "cidr": "172.30.0.0/24", "enable_dhcp": False}
+    assert cloud.call("POST", f"{NETWORK}/subnets", {"subnet": subnet}, **ADMIN).status == 201
+    cloud.run()
+
+
+def external(cloud: FakeCloud) -> str:
+    return str(the(cloud, f"{NETWORK}/networks?router:external=true", "networks")["id"])
+
+
+def give_floating_address(cloud: FakeCloud) -> None:
+    gateway = {"name": "r", "external_gateway_info": {"network_id": external(cloud)}}
+    router = cloud.call("POST", f"{NETWORK}/routers", {"router": gateway}).json["router"]["id"]
+    subnet = the(cloud, f"{NETWORK}/subnets?cidr=10.9.0.0/24", "subnets")["id"]
+    plugged = cloud.call("PUT", f"{NETWORK}/routers/{router}/add_router_interface", {"subnet_id": subnet})
+    assert plugged.status == 200, plugged
+    port = the(cloud, f"{NETWORK}/ports?device_id={server(cloud)['id']}", "ports")["id"]
+    wanted = {"floating_network_id": external(cloud), "port_id": port}
+    assert cloud.call("POST", f"{NETWORK}/floatingips", {"floatingip": wanted}).status == 201
+
+
+def check_floating_address(cloud: FakeCloud) -> None:
+    check_settled(cloud)
+    assert the(cloud, f"{NETWORK}/floatingips", "floatingips")["status"] == "ACTIVE"
+
+
+def reached_from_outside(cloud: FakeCloud) -> None:
+    outside(cloud)
+    give_floating_address(cloud)
+    cloud.run()
+    check_floating_address(cloud)
+
+
+def take_network_down(cloud: FakeCloud) -> None:
+    """Floating address, interface and router, in the order that the API demands."""
+    floating = the(cloud, f"{NETWORK}/floatingips", "floatingips")["id"]
+    assert cloud.call("DELETE", f"{NETWORK}/floatingips/{floating}").status == 204
+    router = the(cloud, f"{NETWORK}/routers", "routers")["id"]
+    subnet = the(cloud, f"{NETWORK}/subnets?cidr=10.9.0.0/24", "subnets")["id"]
+    left = cloud.call("PUT", f"{NETWORK}/routers/{router}/remove_router_interface", {"subnet_id": subnet})
+    assert left.status == 200, left
+    assert cloud.call("DELETE", f"{NETWORK}/routers/{router}").status == 204
+
+
+def check_no_router(cloud: FakeCloud) -> None:
+    check_settled(cloud)
+    assert cloud.call("GET", f"{NETWORK}/routers").json["routers"] == []
+
+
 resize = act_on_server({"resize": {"flavorRef": "large"}})
 
 
@@ -159,6 +212,8 @@ SCENARIOS = {
     "shelve": Scenario(
         running_server, act_on_server({"shelve": None}), check_status("SHELVED", "SHELVED_OFFLOADED")
     ),
+    "floating address": Scenario(outside, give_floating_address, check_floating_address),
+    "no router": Scenario(reached_from_outside, take_network_down, check_no_router),
     "stop": Scenario(running_server, act_on_server({"os-stop": None}), check_status("SHUTOFF")),
     "reboot": Scenario(running_server, act_on_server({"reboot": {"type": "HARD"}}), check_settled),
 }  # fmt: skip
@@ -169,11 +224,14 @@ def delete_all(cloud: FakeCloud) -> None:
     for one in cloud.call("GET", f"{COMPUTE}/servers").json["servers"]:
         cloud.call("DELETE", f"{COMPUTE}/servers/{one['id']}")
     cloud.run_killed()
+    if cloud.call("GET", f"{NETWORK}/routers").json["routers"]:
+        take_network_down(cloud)
+        cloud.run_killed()
     for path, plural in (
         (f"{VOLUME}/snapshots", "snapshots"), (f"{VOLUME}/volumes", "volumes"), (f"{IMAGE}/images", "images"),
         (f"{NETWORK}/ports", "ports"), (f"{NETWORK}/networks", "networks"),
     ):  # fmt: skip
         for one in cloud.call("GET", path).json[plural]:
             if one.get("device_owner", "") != "network:dhcp":
-                cloud.call("DELETE", f"{path}/{one['id']}")
+                cloud.call("DELETE", f"{path}/{one['id']}", **ADMIN)
         cloud.run_killed()

@@ -29,6 +29,7 @@ from pileus.placement import facade as placement
 from pileus.roles.controller import Connect, Settings, kinds, services
 from pileus.volume import facade as volume
 
+REPORT_SECONDS = 15.0
 FACADES: tuple[Any, ...] = (placement, image, network, volume, compute)
 
 
@@ -173,6 +174,7 @@ class FakeCloud:
 
     def report(self) -> list[Any]:
         """Every node that lives tells what it is and has, as agents do; the answers."""
+        self.reported_at = self.clock()
         return [self._report_of(node) for node in self.nodes.values() if node.alive]
 
     def _report_of(self, node: FakeNode) -> Any:
@@ -201,6 +203,8 @@ class FakeCloud:
             if due is None or due[0] is None or due[0] > ends:
                 return
             self.offset += max(0.0, due[0] - self.clock()) + 0.001
+            if self.clock() - self.reported_at > REPORT_SECONDS:
+                self.report()
 
     def run_killed(self, seconds: float = 60.0) -> int:
         """As run, reviving the workers each time they are killed; how often they were."""
