@@ -231,6 +231,16 @@ def test_a_volume_that_somebody_else_still_writes_is_not_opened(bench: QemuBench
     assert ensure(hypervisor, second).power == "on"
 
 
+def test_a_shared_volume_is_open_in_several_guests(bench: QemuBench) -> None:
+    hypervisor = bench.hypervisor()
+    disk = volume(bench.folder)
+    shared = replace(disk, source=replace(disk.source, shared=True))
+    first, second = guest(local("root.0"), shared), guest()
+    ensure(hypervisor, first)
+    ensure(hypervisor, second)
+    assert ensure(hypervisor, replace(second, disks=(*second.disks, shared))).disks[1] == disk.id
+
+
 def test_going_down_ends_guests_and_remembers_that_they_ran(bench: QemuBench) -> None:
     hypervisor = bench.hypervisor()
     running, paused = guest(), guest()

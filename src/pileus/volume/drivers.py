@@ -23,6 +23,7 @@ class Connection(Struct, frozen=True, kw_only=True, tag="volume"):
     export: str = ""  # nbd export name
     tls: Mapping[str, str] = {}  # nbd over TCP: {"identity": …, "key": …} of a pre-shared key
     read_only: bool = False
+    shared: bool = False  # other guests may have it open as well (multiattach): no lock keeps them out
 
 
 class Source(Struct, frozen=True, kw_only=True):

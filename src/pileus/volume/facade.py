@@ -105,6 +105,8 @@ def _attachment_view(attachment: Attachment, volume: Volume | None) -> Attachmen
     connection = attachment.connection if there and not attachment.leaving and not attachment.released else None
     if connection is not None and (attachment.mode == "ro" or (volume is not None and volume.read_only)):
         connection = structs.replace(connection, read_only=True)
+    if connection is not None and volume is not None and volume.multiattach:
+        connection = structs.replace(connection, shared=True)
     return AttachmentView(
         id=attachment.id, volume_id=attachment.volume_id, server_id=attachment.server_id, status=attachment.status,
         connection=connection, size_gib=volume.shown_gib if volume else 0, mountpoint=attachment.mountpoint,

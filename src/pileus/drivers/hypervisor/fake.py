@@ -125,6 +125,7 @@ class FakeHypervisor:
             return None
         with self._lock:
             old = self.machine.guests.get(guest.id)
+            _check_copies(guest, old)
             kept = {name: disk for name, disk in old.local.items() if name in guest.keep} if old else {}
             wanted = FakeGuest(seen=self._target(guest, old), local=kept | local, log=old.log if old else b"")
             if old is None or (wanted.seen, wanted.local) != (old.seen, old.local):
@@ -221,6 +222,8 @@ class FakeHypervisor:
     def _target(self, guest: Guest, old: FakeGuest | None) -> GuestSeen:
         """The guest as it will be seen when the wish is fulfilled."""
         before = old.seen if old else GuestSeen(id=guest.id, power="off")
+        if guest.power == "suspended" and not (before.pid or before.power == "suspended"):
+            return before  # there is no memory to save
         runs = guest.power in ("on", "paused")
         same = before.pid and (guest.resets, guest.reboots) == (before.resets, before.reboots)
         resumed = before.power == "suspended" and runs
@@ -269,3 +272,15 @@ class FakeHypervisor:
         if self._latency:
             self._sleep(self._latency)
         self.faults(verb)
+
+
+def _check_copies(guest: Guest, old: FakeGuest | None) -> None:
+    """A disk is copied from one that is there, and that nobody writes meanwhile."""
+    present = old.local if old else {}
+    for disk in guest.disks:
+        if not isinstance(disk.source, LocalDisk) or not disk.source.copy_of or disk.id in present:
+            continue
+        if disk.source.copy_of not in present:
+            raise Broken(f"disk {disk.id} should be a copy of {disk.source.copy_of}, which is not there")
+        if old and old.seen.pid and (guest.power, guest.resets) == ("on", old.seen.resets):
+            raise ValueError(f"disk {disk.id} copies a disk of a running guest: power it off first")

@@ -92,6 +92,8 @@ def disk_devices(guest: Guest, disk: Disk, place: int) -> list[Options]:
     device: Options = {"id": name, "drive": node_name(place)}
     if disk.serial:
         device["serial"] = disk.serial[: 36 if disk.bus == "scsi" else 20]
+    if isinstance(disk.source, Connection) and disk.source.shared:
+        device["share-rw"] = True
     if disk.bus == "virtio":
         return [device | {"driver": "virtio-blk-pci"} | pci(guest.machine, place)]
     if disk.bus == "scsi":

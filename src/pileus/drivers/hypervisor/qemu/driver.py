@@ -217,23 +217,25 @@ class QemuHypervisor:
             return self._machines[checked]
 
     def _keep_house(self, seconds: float) -> None:
-        """Bound the logs of guests and revive their relays every second; prune the image cache every hour."""
+        """Bound the logs of guests and look after their relays every second; prune the image cache every hour."""
         pruned = time.monotonic()
         while not self._over.wait(seconds):
             for path in self._guests.iterdir():
                 console.trim(path)
                 if (path / "relays").exists():
-                    self._revive(path.name)
+                    self._tend_relays(path.name)
             if time.monotonic() - pruned > 3600:
                 pruned = time.monotonic()
                 with suppress(OSError):
                     self.images.prune()
 
-    def _revive(self, guest_id: str) -> None:
+    def _tend_relays(self, guest_id: str) -> None:
         machine = self._machine(guest_id)
         if machine.lock.acquire(blocking=False):  # who holds it looks after the relays
             try:
-                machine.revive_relays()
+                for relay in machine.cell.relays():
+                    console.trim(relay.folder)
+                machine.tend_relays()
             except OSError as error:
                 log.info("guest %s waits for a volume: %s", guest_id, error)
             finally:

@@ -5,6 +5,7 @@ Everything that is decided is decided from the record, the files and QEMU itself
 killed between any two steps.
 """
 
+import logging
 import os
 import shutil
 import threading
@@ -27,7 +28,9 @@ from .memory import Memory
 from .qmp import Qmp, QmpError
 from .record import Record
 
+log = logging.getLogger("pileus.hypervisor")
 _PRESS_AGAIN = 4.0  # seconds after which a guest that was not up yet is shown the power button again
+_BEYOND_HELP = ("internal-error", "guest-panicked", "shutdown")  # states of QEMU that `cont` does not leave
 _KILLED = (137, 143)  # exit codes of a process that someone ended
 
 
@@ -139,11 +142,23 @@ class Machine:
         except (FileNotFoundError, ConnectionRefusedError):
             raise Absent(f"guest {self.id} is being started") from None
 
-    def revive_relays(self) -> None:
-        """Start relays again that died under a guest that runs; raises OSError while a far side is away."""
-        if self.process.alive():
-            for relay in self.cell.relays():
+    def tend_relays(self) -> None:
+        """Start relays again that died under a guest that runs, and end those that nobody needs.
+
+        Raises OSError while a far side is away.
+        """
+        needed = self.process.alive()
+        if not needed and self.is_copied():
+            return
+        for relay in self.cell.relays():
+            if needed:
                 relay.revive()
+            else:
+                relay.remove()
+
+    def is_copied(self) -> bool:
+        """Whether a copy is being made of its files, which therefore must rest."""
+        return any(self.settings.copies.busy(copy_id) for copy_id in self.copying)
 
     def hang_up(self) -> None:
         """Close the connection to the monitor, which serves one client only."""
@@ -219,6 +234,7 @@ class Machine:
         if not self.process.kill():
             raise ConnectionError(f"guest {self.id}: its process does not end")
         limits.unlimit(self.id)
+        log.info("guest %s has ended", self.id)
         return True
 
     def _make_disks(self, wish: Guest) -> bool:
@@ -261,7 +277,7 @@ class Machine:
         """Have a process where the guest should run."""
         if wish.power in ("off", "suspended") or self.process.alive():
             return True
-        if any(self.settings.copies.busy(copy_id) for copy_id in self.copying):
+        if self.is_copied():
             return False
         self.copying.clear()
         if not self.settings.boots.turn(self.id):
@@ -283,6 +299,10 @@ class Machine:
         self._save()
         self.hang_up()
         self._qmp = self.cell.start(known, shown, incoming=resumes)
+        how = "resumed from disk" if resumes else "started"
+        log.info(
+            "guest %s is %s: process %d, %d MiB, %s", self.id, how, self.process.pid(), shown.ram_mib, known.machine
+        )
         return True
 
     def _power(self, wish: Guest) -> bool:
@@ -298,6 +318,9 @@ class Machine:
             return wish.power in ("off", "suspended")
         with self.talk() as qmp:
             status = qmp.call("query-status")["status"]
+            if status in _BEYOND_HELP:
+                self._end()
+                return False
             if status == "inmigrate":
                 return self._resume(qmp, known.running or wish)
             if wish.power == "paused":
