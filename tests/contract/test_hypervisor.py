@@ -132,6 +132,15 @@ def test_a_suspended_guest_outlives_a_reboot_of_the_machine(bench: Bench) -> Non
     assert awake.power == "on" and awake.disks == tuple(disk.id for disk in wish.disks)
 
 
+def test_a_hard_reboot_of_a_suspended_guest_is_a_fresh_start(bench: Bench) -> None:
+    hypervisor = bench.hypervisor()
+    wish = guest()
+    ensure(hypervisor, wish)
+    ensure(hypervisor, replace(wish, power="suspended"))
+    seen = ensure(hypervisor, replace(wish, vcpus=2, resets=1))
+    assert (seen.power, seen.vcpus, seen.resets) == ("on", 2, 1)
+
+
 def test_power_follows_the_wish(bench: Bench) -> None:
     hypervisor = bench.hypervisor()
     wish = guest()

@@ -225,8 +225,9 @@ class FakeHypervisor:
         if guest.power == "suspended" and not (before.pid or before.power == "suspended"):
             return before  # there is no memory to save
         runs = guest.power in ("on", "paused")
-        same = before.pid and (guest.resets, guest.reboots) == (before.resets, before.reboots)
-        resumed = before.power == "suspended" and runs
+        restarts = (guest.resets, guest.reboots) != (before.resets, before.reboots)
+        same = before.pid and not restarts
+        resumed = before.power == "suspended" and runs and not restarts
         fresh = runs and not same
         keeps_size = (runs and (same or resumed)) or guest.power == "suspended"
         return GuestSeen(

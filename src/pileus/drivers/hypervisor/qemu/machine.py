@@ -100,10 +100,10 @@ class Machine:
 
     def go_down(self) -> bool:
         """Shut the guest down because its node goes down; it counts as lost, so that it runs again later."""
-        if not self.process.alive():
-            return True
-        self.record().why = "lost"
-        return self._shut_down()
+        if self.process.alive():
+            self.record().why = "lost"
+            return self._shut_down()
+        return all(relay.remove() for relay in self.cell.relays())
 
     def remove(self) -> bool:
         """End it and remove everything; True when nothing is left."""
@@ -283,7 +283,8 @@ class Machine:
         if not self.settings.boots.turn(self.id):
             return False
         known = self.record()
-        if self._ended(known) == "crash":  # a memory that QEMU could not take back is given up for a cold start
+        restarts = (wish.resets, wish.reboots) != (known.resets, known.reboots)
+        if restarts or self._ended(known) == "crash":  # a memory that QEMU could not take back is given up
             self.memory.drop()
         resumes = self.memory.there()
         if resumes and known.running is not None:
