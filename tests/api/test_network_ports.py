@@ -230,6 +230,8 @@ def test_every_project_has_a_default_group_from_the_first_look(n: Networking) ->
                      ("ingress", "IPv6", group["id"])}  # fmt: skip
     assert n.ids("security_group") == [group["id"]] and n.ids("security_group", caller="other") != [group["id"]]
     n.cannot_make(409, "SecurityGroupDefaultAlreadyExists", "security_group", name="default")
+    other = n.make("security_group", name="other")
+    n.cannot_change(409, "SecurityGroupDefaultAlreadyExists", "security_group", other, name="default")
     n.cannot_change(409, "SecurityGroupCannotUpdateDefault", "security_group", group, name="x")
     n.cannot_delete(409, "SecurityGroupCannotRemoveDefault", "security_group", group)
 
@@ -284,7 +286,9 @@ def test_rules_that_name_a_group_go_with_it(n: Networking) -> None:
         ({"port_range_min": 23}, "SecurityGroupInvalidPortRange"),
         ({"port_range_max": None}, "SecurityGroupInvalidPortRange"),
         ({"port_range_min": 0}, "SecurityGroupInvalidPortValue"),
-        ({"port_range_max": 65536}, "HTTPBadRequest"),
+        ({"port_range_max": 65536}, "SecurityGroupInvalidPortValue"),
+        ({"port_range_min": -16}, "SecurityGroupInvalidPortValue"),
+        ({"port_range_max": "x"}, "HTTPBadRequest"),
         ({"protocol": "icmp", "port_range_min": 256, "port_range_max": None}, "SecurityGroupInvalidIcmpValue"),
         ({"protocol": "icmp", "port_range_min": None, "port_range_max": 3}, "SecurityGroupMissingIcmpType"),
         ({"protocol": "gre"}, "SecurityGroupInvalidProtocolForPort"),

@@ -115,7 +115,8 @@ def test_agents_are_the_nodes_and_can_be_taken_out(n: Networking) -> None:
     assert n.call("GET", "/agents?binary=nova-compute", caller="admin")["agents"] == []
     changed = n.change("agent", "n1", "admin", admin_state_up=False, description="d")
     assert not changed["admin_state_up"] and n.get("agent", "n1", "admin")["description"] == "d"
-    n.refused(403, "PolicyNotAuthorized", "GET", "/agents")
+    assert n.call("GET", "/agents")["agents"] == []
+    n.refused(403, "PolicyNotAuthorized", "GET", "/agents/n1")
     n.refused(404, "AgentNotFound", "GET", "/agents/nope", caller="admin")
     n.cannot_delete(409, "AgentInUse", "agent", "n1", "admin")
     zones = n.call("GET", "/availability_zones?resource=router")["availability_zones"]

@@ -173,6 +173,18 @@ def test_a_floating_ip_is_let_go_when_its_port_goes(n: Networking) -> None:
     assert n.get("floatingip", floating)["port_id"] is None
 
 
+def test_an_external_network_goes_with_floating_ips_that_lead_nowhere(n: Networking) -> None:
+    net, _, ext, router = n.routed()
+    free = n.make("floatingip", floating_network_id=ext["id"])
+    port = n.make("port", network_id=net["id"])
+    led = n.make("floatingip", floating_network_id=ext["id"], port_id=port["id"])
+    n.cannot_delete(409, "NetworkInUse", "network", ext, "admin")
+    n.delete("floatingip", led)
+    n.change("router", router, external_gateway_info={})
+    n.delete("network", ext, "admin")
+    assert n.ids("floatingip") == [] and n.ask("GET", n.path("floatingip", free)).status == 404
+
+
 def test_floating_ips_that_cannot_be_are_refused(n: Networking) -> None:
     net, _, ext, router = n.routed()
     lonely, _ = n.tenant("10.7.0.0/24")

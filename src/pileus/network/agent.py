@@ -57,6 +57,9 @@ AGENT = Fields(
 )
 
 
+NETWORK.rule("get_agent", ADMIN)
+
+
 def load_agent(ctx: Context, agent_id: str) -> Node:
     """A node; raises NotFound."""
     node = NODES.get(ctx.tx, id=agent_id)
@@ -70,9 +73,9 @@ def _by_words(listing: Listing[Node], values: list[str], *known: str) -> None:
         listing.where("1 = 0")
 
 
-@NETWORK.op("GET", "/agents", rule="get_agent", allow=ADMIN, load=collection)
+@NETWORK.op("GET", "/agents", rule="get_agents", allow="role:reader", load=collection)
 def list_agents(ctx: Context, query: Query) -> dict[str, Any]:
-    """List the nodes."""
+    """List the nodes; who may see none of them (get_agent) gets an empty list, as upstream filters it."""
 
     def by_alive(listing: Listing[Node], values: list[str]) -> None:
         wanted = [Query({"alive": [value]}).truth("alive") for value in values]
@@ -86,7 +89,10 @@ def list_agents(ctx: Context, query: Query) -> dict[str, Any]:
         "agent_type": lambda listing, values: _by_words(listing, values, TYPE),
         "binary": lambda listing, values: _by_words(listing, values, BINARY),
     }
-    return listed(ctx, AGENT, Listing(NODES), query, special)
+    listing = Listing(NODES)
+    if not ctx.allows("get_agent", {}):
+        listing.where("1 = 0")
+    return listed(ctx, AGENT, listing, query, special)
 
 
 @NETWORK.op("GET", "/agents/{agent_id}", rule="get_agent", load=load_agent)

@@ -24,6 +24,7 @@ from pileus.network.conventions import (
     project_of,
     shown,
 )
+from pileus.network.floating_ip.rows import FLOATING_IPS
 from pileus.network.network.fields import NETWORK as FIELDS
 from pileus.network.network.rows import NETWORKS, Network, load_network, seen_networks
 from pileus.network.port.make import remove_port
@@ -206,17 +207,23 @@ def _poke_all(ctx: Context, network: Network) -> None:
 
 @NETWORK.op("DELETE", "/networks/{network_id}", rule="delete_network", allow=ADMIN_OR_MEMBER, load=load_network, ok=204)
 def delete_network(ctx: Context, network: Network) -> Reply:
-    """Delete a network and its subnets, when no port is left on it; nodes forget it before its row goes."""
+    """Delete a network, its subnets and floating IPs that lead nowhere; nodes forget it before its row goes.
+
+    Refused while a port is left on it.
+    """
     check_revision(ctx, network)
     in_use = ctx.tx.one(
-        "select 1 from ports where network_id = ? and deleting = 0 and device_owner <> ?", network.id, DHCP
-    )
+        "select 1 from ports where network_id = ? and deleting = 0 and device_owner <> ? and not exists (select 1"
+        " from floating_ips where floating_ips.floating_port_id = ports.id and floating_ips.port_id is null)",
+        network.id, DHCP,
+    )  # fmt: skip
     if in_use:
         raise Conflicted(
             f"Unable to complete operation on network {network.id}. There are one or more ports still in use on the"
             " network.",
             kind="NetworkInUse",
         )
+    FLOATING_IPS.delete(ctx.tx, floating_network_id=network.id)
     for port in PORTS.all(ctx.tx, network_id=network.id, deleting=False):
         remove_port(ctx.tx, port, ctx.now)
     SUBNETS.delete(ctx.tx, network_id=network.id)

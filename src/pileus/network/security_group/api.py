@@ -49,7 +49,7 @@ from pileus.network.security_group.rows import (
 )
 from pileus.network.service import ADMIN, ADMIN_OR_MEMBER, ADMIN_OR_READER, NETWORK, READER
 
-NUMBER: Schema = {"type": ["integer", "string", "null"], "pattern": r"^\d{1,5}$", "minimum": -1, "maximum": 65535}
+NUMBER: Schema = {"type": ["integer", "string", "null"], "pattern": r"^-?\d{1,5}$"}  # its range is the plan's to refuse
 ONLY_STATEFUL: Schema = {"enum": [True]}  # flows are always tracked
 RULE = Fields(
     "security_group_rule",
@@ -148,6 +148,8 @@ def update_security_group(ctx: Context, group: SecurityGroup, body: dict[str, An
     check_revision(ctx, group)
     if group.is_default and body.get("name", group.name) != group.name:
         raise Conflicted("Updating default security group not allowed.", kind="SecurityGroupCannotUpdateDefault")
+    if not group.is_default and body.get("name") == "default":
+        raise Conflicted("Default security group already exists.", kind="SecurityGroupDefaultAlreadyExists")
     changed = changes_of(ctx, group, **{k: body[k] or "" for k in ("name", "description") if k in body})
     GROUPS.update(ctx.tx, changed, id=group.id)
     return structs.replace(group, **changed)

@@ -93,9 +93,9 @@ def _check_ports(protocol: str | None, low: int | None, high: int | None) -> Non
         )
     number = NUMBERS.get(protocol) or int(protocol)
     if number in _ICMP:
-        for name, value in (("port_range_min (type)", low), ("port_range_max (code)", high)):
+        for name, value in (("type (port-range-min)", low), ("code (port-range-max)", high)):
             if value is not None and not 0 <= value <= 255:
-                raise BadRequest(f"Invalid value for ICMP {name} {value}", kind="SecurityGroupInvalidIcmpValue")
+                raise BadRequest(f"Invalid value for ICMP {name} {value}.", kind="SecurityGroupInvalidIcmpValue")
         if low is None:
             raise BadRequest(
                 f"ICMP code (port-range-max) {high} is provided but ICMP type (port-range-min) is missing.",
@@ -106,9 +106,10 @@ def _check_ports(protocol: str | None, low: int | None, high: int | None) -> Non
         raise BadRequest(
             f"Ports cannot be given for protocol {protocol}: it has none.", kind="SecurityGroupInvalidProtocolForPort"
         )
+    for value in (low, high):
+        if value is not None and not 1 <= value <= 65535:
+            raise BadRequest(f"Invalid value for port {value}", kind="SecurityGroupInvalidPortValue")
     if low is None or high is None or low > high:
         raise BadRequest(
             "For TCP/UDP protocols, port_range_min must be <= port_range_max", kind="SecurityGroupInvalidPortRange"
         )
-    if not 1 <= low <= high <= 65535:
-        raise BadRequest(f"Invalid value for port {low}", kind="SecurityGroupInvalidPortValue")
