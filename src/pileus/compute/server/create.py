@@ -9,13 +9,13 @@ from typing import Any
 from msgspec import Struct
 
 from pileus.compute.flavor import Flavor, get_flavor
+from pileus.compute.host import hosts
 from pileus.compute.keypair import find_keypair
 from pileus.compute.quota import COMPUTE_QUOTA
 from pileus.compute.server.access import load_server
 from pileus.compute.server.devices import Plan, VolumeWish, make_volume, next_device, plan
 from pileus.compute.server.plugs import Plug, groups_of, plug_in, plugs
 from pileus.compute.server.rows import SERVERS, TAGS, VOLUMES, Server, ServerVolume, Size, Tag
-from pileus.compute.server.standing import zones_of
 from pileus.compute.server_group import join_group
 from pileus.compute.service import ADMIN, COMPUTE
 from pileus.core.context import Context
@@ -193,8 +193,8 @@ def _where(ctx: Context, body: dict[str, Any], target: dict[str, Any]) -> Where:
 
 
 def known_zones(ctx: Context) -> set[str]:
-    """Availability zones of all nodes."""
-    return {zone for node in NODES.all(ctx.tx) if "compute" in node.roles for zone in zones_of(ctx.tx, node)}
+    """Availability zones of all hosts."""
+    return {host.zone for host in hosts(ctx.tx, ctx.now)}
 
 
 def _hints(ctx: Context, hints: dict[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,11 @@ of flavor extra specs (`resources:`, `trait:`) and image properties (`trait:`).
 
 from collections.abc import Iterable, Mapping
 
+from pileus.compute.host import Host, hosts
 from pileus.compute.server.lifecycle import NoValidHost, Place
 from pileus.compute.server.rows import SERVERS, Server, Size
-from pileus.compute.server.standing import aggregate_mismatch, forced_down, group_of, in_soft_order, zones_of
-from pileus.core.nodes import ALIVE_SECONDS, NODES, Node
+from pileus.compute.server.standing import aggregate_mismatch, group_of, in_soft_order
+from pileus.core.nodes import Node
 from pileus.db.connect import Tx
 from pileus.placement import facade as placement
 
@@ -54,20 +55,18 @@ class Filters:
         self.refused = dict(server.refused)
         self.group = group_of(tx, server.id)
 
-    def why_not(self, node: Node) -> str:
+    def why_not(self, host: Host) -> str:
         """One reason, "" when the node may take it."""
-        server = self.server
+        server, node = self.server, host.node
         if node.id in self.refused:
             return self.refused[node.id].removeprefix(f"{node.name}: ")
-        if "compute" not in node.roles:
-            return "it runs no servers"
-        if self.now - node.seen_at >= ALIVE_SECONDS or forced_down(self.tx, node.id):
-            return "it does not answer"
+        if host.state == "down":
+            return "it does not answer" if not host.alive else "an administrator forced it down"
         if node.disabled:
             return f"it is disabled: {node.disabled_reason or 'no reason given'}"
         if server.host and server.host != node.name:
             return f"host {server.host} is asked for"
-        if server.zone and server.zone not in zones_of(self.tx, node):
+        if server.zone and server.zone != host.zone:
             return f"availability zone {server.zone} is asked for"
         return self._hints(node) or self._group(node) or aggregate_mismatch(self.tx, node, server.flavor.extra_specs)
 
@@ -98,30 +97,29 @@ def choose(tx: Tx, server: Server, now: float) -> Place:
     if (group := server.hints.get("group")) is not None:
         tx.lock(f"server_group/{group}")
     filters = Filters(tx, server, now)
+    there = {host.id: host for host in hosts(tx, now)}
     for node_id in placement.allocations(tx, server.id):
-        node = NODES.get(tx, id=node_id)
-        if node is not None and node_id not in filters.refused:
-            return _place(tx, node)
+        if node_id in there and node_id not in filters.refused:
+            return _place(there[node_id])
         placement.release(tx, server.id)
     wanted = wanted_of(server)
     reasons: dict[str, str] = {}
-    nodes = {node.id: node for node in NODES.all(tx)}
-    found = [nodes[i] for i in placement.candidates(tx, wanted) if i in nodes]
-    for node in in_soft_order(tx, filters.group, found):
-        why = filters.why_not(node)
+    found = [there[node_id] for node_id in placement.candidates(tx, wanted) if node_id in there]
+    for host in in_soft_order(tx, filters.group, found):
+        why = filters.why_not(host)
         if why:
-            reasons[node.name] = why
+            reasons[host.name] = why
             continue
         placement.claim(
-            tx, consumer_id=server.id, provider_id=node.id, resources=wanted.resources,
+            tx, consumer_id=server.id, provider_id=host.id, resources=wanted.resources,
             project_id=server.project_id, user_id=server.user_id, now=now,
         )  # fmt: skip
-        return _place(tx, node)
+        return _place(host)
     raise NoValidHost(no_valid_host(tx, wanted, reasons))
 
 
-def _place(tx: Tx, node: Node) -> Place:
-    return Place(node_id=node.id, name=node.name, zone=zones_of(tx, node)[0])
+def _place(host: Host) -> Place:
+    return Place(node_id=host.id, name=host.name, zone=host.zone)
 
 
 def no_valid_host(tx: Tx, wanted: placement.Wanted, reasons: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What compute knows of nodes and servers beyond placement: zones, aggregates, groups, what is forced down."""
+"""What compute knows of nodes and servers beyond placement: aggregates and server groups."""
 
 import json
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from pileus.compute.host import Host
 from pileus.core.nodes import Node
 from pileus.db.connect import Tx
 
@@ -45,11 +46,6 @@ def group_ids(tx: Tx, server_ids: Sequence[str]) -> dict[str, str]:
     return dict(rows)
 
 
-def forced_down(tx: Tx, node_id: str) -> bool:
-    """Whether an administrator said that the node is down."""
-    return tx.one("select 1 from forced_down where node_id = ?", node_id) is not None
-
-
 def metadata_of(tx: Tx, node_id: str) -> list[dict[str, str]]:
     """Metadata of every aggregate that the node is in."""
     rows = tx.all(
@@ -58,12 +54,6 @@ def metadata_of(tx: Tx, node_id: str) -> list[dict[str, str]]:
         node_id,
     )
     return [json.loads(text) for (text,) in rows]
-
-
-def zones_of(tx: Tx, node: Node) -> list[str]:
-    """Availability zones of a node: its aggregates' ones, else its own."""
-    named = [data["availability_zone"] for data in metadata_of(tx, node.id) if data.get("availability_zone")]
-    return named or [node.zone]
 
 
 def aggregate_mismatch(tx: Tx, node: Node, extra_specs: dict[str, str]) -> str:
@@ -89,13 +79,13 @@ def _suits(wish: str, found: set[str]) -> bool:
     return wish in found
 
 
-def in_soft_order(tx: Tx, group: Group | None, nodes: list[Node]) -> list[Node]:
-    """Nodes in the order that a soft policy prefers; as they were when there is none."""
+def in_soft_order(tx: Tx, group: Group | None, found: list[Host]) -> list[Host]:
+    """Hosts in the order that a soft policy prefers; as they were when there is none."""
     if group is None or not group.policy.startswith("soft-") or not group.members:
-        return nodes
+        return found
     marks = ", ".join("?" * len(group.members))
     counts: dict[str, int] = dict(
         tx.all(f"select node_id, count(*) from servers where id in ({marks}) group by node_id", *group.members)
     )
     sign = -1 if group.policy == "soft-affinity" else 1
-    return sorted(nodes, key=lambda node: sign * int(counts.get(node.id, 0)))
+    return sorted(found, key=lambda host: sign * int(counts.get(host.id, 0)))

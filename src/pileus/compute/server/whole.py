@@ -23,6 +23,7 @@ from pileus.compute.server.rows import (
 )
 from pileus.compute.server.states import failed
 from pileus.compute.server_group import leave_group
+from pileus.compute.usage import EndedServer, end
 from pileus.core.events import record
 from pileus.core.reconcile import Gone, Outcome, Rest
 from pileus.db.connect import Tx
@@ -110,6 +111,8 @@ def save(tx: Tx, whole: Whole, outcome: Outcome, now: float) -> None:
     """Write the status that a step left, and the lines that it adds to the story."""
     server = whole.server
     if isinstance(outcome, Gone):
+        if server.launched_at is not None:
+            end(tx, _ended(server, server.launched_at, now))
         delete_rows(tx, server.id)
     else:
         if server.fault is not None and not server.fault.at:
@@ -137,13 +140,13 @@ def delete_rows(tx: Tx, server_id: str) -> None:
 
 def _record(
     tx: Tx, whole: Whole, now: float, action: str, phase: str, message: str | None, request_id: str | None = None,
-    user_id: str | None = None, **data: Any,
+    user_id: str | None = None,
 ) -> None:  # fmt: skip
     server = whole.server
     record(
         tx, now=now, kind="server", resource_id=server.id, action=action, phase=phase, message=message,
         project_id=server.project_id, user_id=user_id or server.user_id, request_id=request_id,
-        host=server.node_name, **data,
+        host=server.node_name,
     )  # fmt: skip
 
 
@@ -152,8 +155,7 @@ def close_actions(tx: Tx, whole: Whole, now: float) -> None:
     server = whole.server
     for request_id, action, user_id, at in tx.all(_BEGUN, server.id):
         why = None if action == "delete" else _failure(tx, server, at)
-        extra = usage_of(server, now) if action == "delete" else {}
-        _record(tx, whole, now, action, "error" if why else "success", why, request_id, user_id, **extra)
+        _record(tx, whole, now, action, "error" if why else "success", why, request_id, user_id)
 
 
 def _failure(tx: Tx, server: Server, since: float) -> str | None:
@@ -168,10 +170,10 @@ def _failure(tx: Tx, server: Server, since: float) -> str | None:
     return str(row[0]) if row else None
 
 
-def usage_of(server: Server, now: float) -> dict[str, Any]:
-    """What is kept of a deleted server in its history: enough for usage reports and for a last look."""
-    return {
-        "name": server.name, "created_at": server.created_at, "launched_at": server.launched_at, "deleted_at": now,
-        "flavor": server.flavor.name, "vcpus": server.vcpus, "ram_mib": server.ram_mib,
-        "disk_gib": server.disk_gib + server.flavor.ephemeral_gib,
-    }  # fmt: skip
+def _ended(server: Server, launched_at: float, now: float) -> EndedServer:
+    """What usage reports keep of it."""
+    return EndedServer(
+        id=server.id, project_id=server.project_id, name=server.name, flavor=server.flavor.name, vcpus=server.vcpus,
+        ram_mib=server.ram_mib, disk_gib=server.disk_gib, started_at=launched_at,
+        ended_at=now,
+    )  # fmt: skip
