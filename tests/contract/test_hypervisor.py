@@ -163,6 +163,24 @@ def test_a_guest_may_be_made_and_stay_off(bench: Bench) -> None:
     assert (seen.power, seen.ended, seen.resets, seen.reboots) == ("off", "asked", 3, 2)
 
 
+def test_a_running_guest_can_be_looked_into(bench: Bench) -> None:
+    hypervisor = bench.hypervisor()
+    wish = guest(local("root.0"), volume(bench.folder), nics=(bench.nic(),))
+    ensure(hypervisor, wish)
+    told = hypervisor.diagnostics(wish.id)
+    assert (told["num_cpus"], told["memory_details"]) == (1, {"maximum": 32, "used": 32})
+    assert [disk["id"] for disk in told["disk_details"]] == [disk.id for disk in wish.disks]  # type: ignore[attr-defined]
+    assert told["nic_details"][0]["port_id"] == wish.nics[0].port_id  # type: ignore[index]
+    assert len(hypervisor.console_log(wish.id, 5)) <= 5
+    assert hypervisor.console_socket(wish.id, "serial") != hypervisor.console_socket(wish.id, "vnc")
+    hypervisor.inject_nmi(wish.id)
+    ensure(hypervisor, replace(wish, power="off"))
+    with pytest.raises(LookupError):
+        hypervisor.inject_nmi(wish.id)
+    with pytest.raises(LookupError):
+        hypervisor.diagnostics(wish.id)
+
+
 def test_each_wished_reboot_happens_once(bench: Bench) -> None:
     hypervisor = bench.hypervisor()
     wish = guest()

@@ -203,6 +203,8 @@ class QemuHypervisor:
 
     def inject_nmi(self, guest_id: str) -> None:
         machine = self._machine(guest_id)
+        if not machine.process.pid():
+            raise LookupError(f"guest {guest_id} is not running")
         with machine.lock, machine.talk() as qmp:
             qmp.call("inject-nmi")
 
