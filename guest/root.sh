@@ -77,6 +77,7 @@ stage_root() {
     ln -s mkfs.fat "$tree/usr/sbin/mkfs.vfat"
     ln -sf ping "$tree/usr/bin/ping6"
     ln -s dbclient "$tree/usr/bin/ssh"
+    for file in ip ifconfig route; do ln -s ../sbin/$file "$tree/usr/bin/$file"; done # on the path that ssh gives
     ln -s openssh/sftp-server "$tree/usr/lib/sftp-server"
     rm "$tree/usr/bin/nc"
     cp -r "$here/rootfs/." "$tree/"

@@ -98,7 +98,7 @@ def test_its_console_shows_the_boot_and_a_login(guest: LoneGuest) -> None:
         ("sudo '/sbin/ip' address list", "eth0"),
         ("sudo ip link add link eth0 name eth0.5 type vlan id 5; ip link show eth0.5", "eth0.5@eth0"),
         ("echo 'echo $0 ran' | sh -eux", "sh ran"),
-        ("pidof dropbear; which ip", "/sbin/ip"),
+        ("pidof dropbear; which ip", "bin/ip"),
         ("cat /nonexistent 2>&1 || true", "No such file or directory"),
         ("(nc -lp 5555 > /tmp/got &); sleep 0.5; echo heard | nc -w 1 127.0.0.1 5555; cat /tmp/got", "heard"),
         ("(sudo nc -p 5556 -lk -e echo foolish &) ; sleep 0.5; echo bar | nc -w 1 127.0.0.1 5556", "foolish"),

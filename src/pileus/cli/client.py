@@ -43,6 +43,8 @@ class Client:
             connection.request(method, (self.url.path.rstrip("/") + path), body, head)
             answer = connection.getresponse()
             return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+        except OSError as error:
+            raise ApiError(f"{self.url.geturl()} does not answer ({error}): `pileus up` starts the cloud") from None
         finally:
             connection.close()
 

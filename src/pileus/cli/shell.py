@@ -27,7 +27,7 @@ def shell(config: Config, arguments: list[str]) -> int:
 
 def ssh(config: Config, arguments: list[str]) -> int:
     """Log in: pileus ssh [USER@]NAME-OR-ADDRESS [COMMAND …], with the demo's key if there is one."""
-    from pileus.cli.client import Client
+    from pileus.cli.client import ApiError, Client
 
     parser = argparse.ArgumentParser("pileus ssh")
     parser.add_argument("where", help="[user@] and a server's name or floating address")
@@ -37,7 +37,11 @@ def ssh(config: Config, arguments: list[str]) -> int:
     try:
         address = str(ipaddress.ip_address(name))
     except ValueError:
-        address = Client.of(config, "demo").floating_address(name)
+        try:
+            address = Client.of(config, "demo").floating_address(name)
+        except ApiError as error:
+            print(f"pileus ssh: {error}", file=sys.stderr)
+            return 1
     key = config.folder / "first_key"
     identity = ["-i", str(key)] if key.exists() else []
     return enter(config, [*SSH, *identity, f"{user or 'cirros'}@{address}", *given.command])
