@@ -60,7 +60,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     service_uid: int = 62001  # API and worker run as this user and group
     guest_uid: int = 62002  # QEMU runs as this user and group
     image_limit_gib: int = 1024  # the largest disk that an image may unfold to
+    identity: Identity = Identity()
     workers: int = 8  # threads that step resources
+    lease_seconds: float = 60.0  # after which the work of a worker that is silent is taken over
     report_seconds: float = 15.0
     log_level: str = "INFO"
 

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from pileus.db.connect import Database, Tx
 
-LEASE = 60.0  # seconds; one step must finish well within it
+LEASE = 60.0  # seconds, unless a worker is told otherwise; one step must finish well within it
 BACKOFF_MAX = 30.0  # seconds
 PATIENCE = 600.0  # seconds that a step may fail or wait for the same reason, unless it says otherwise
 POLL = 1.0  # seconds; the truth behind every hint
@@ -145,10 +145,12 @@ class Worker:
         kinds: Mapping[str, Kind[Any]],
         *,
         threads: int = 8,
+        lease_seconds: float = LEASE,
         clock: Callable[[], float] = time.time,
         stopping: threading.Event | None = None,
     ):
         self.db, self.kinds, self.threads, self.clock = db, dict(kinds), threads, clock
+        self.lease_seconds = lease_seconds
         self.stopping = stopping or threading.Event()
 
     def lease(self, limit: int) -> list[Turn]:
@@ -160,7 +162,9 @@ class Worker:
         def take(tx: Tx) -> list[Turn]:
             turns = []
             for kind, resource_id in tx.all(_DUE, now, now, limit):
-                for epoch, pokes, attempts, why, since in tx.all(_LEASE, now + LEASE, kind, resource_id, now, now):
+                for epoch, pokes, attempts, why, since in tx.all(
+                    _LEASE, now + self.lease_seconds, kind, resource_id, now, now
+                ):
                     turns.append(Turn(Lease(kind, resource_id, epoch), pokes, attempts, why, since))
             return turns
 
@@ -168,7 +172,7 @@ class Worker:
 
     def run_turn(self, turn: Turn) -> None:
         """Step a leased row until it waits, rests or is gone, or the lease is lost; each step is committed."""
-        ends = self.clock() + LEASE / 2
+        ends = self.clock() + self.lease_seconds / 2
         while self.step_once(turn) and self.clock() < ends and not self.stopping.is_set():
             turn.attempts = 1
 
@@ -219,7 +223,7 @@ class Worker:
                 return False
             case Again():
                 tx.run("update work set lease = ?, due = ?, why = null, since = null where kind = ? and id = ?",
-                       now + LEASE, now, *key)  # fmt: skip
+                       now + self.lease_seconds, now, *key)  # fmt: skip
                 turn.pokes, turn.why, turn.since = row[1], None, None
                 return True
             case Rest():

@@ -151,7 +151,8 @@ class Settings:
 def run_worker(config: Config) -> None:
     """The worker process."""
     db = connect(config.database_url)
-    Worker(db, kinds(db, open_hub(config, db)), threads=config.workers).run()
+    known = kinds(db, open_hub(config, db))
+    Worker(db, known, threads=config.workers, lease_seconds=config.lease_seconds).run()
 
 
 def run_api(config: Config, sockets: list[Any], door: Any, far_door: Any = None) -> None:
