@@ -32,6 +32,26 @@ class Underlay(Struct, frozen=True, kw_only=True):
     cidr: str  # this node's tunnel endpoint with its prefix: "192.0.2.1/24"
 
 
+class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What identity asks of passwords and log-ins; 0 turns a rule off, as upstream's [security_compliance] does."""
+
+    lockout_failures: int = 0  # wrong passwords in a row after which a user is locked out
+    lockout_seconds: float = 1800.0
+    expires_days: float = 0  # life of a password
+    minimum_age_days: float = 0  # before users may change a password again
+    unique_last: int = 0  # the newest passwords of a user, the present one included, that may not come again
+    change_upon_first_use: bool = False  # a password that an administrator set must be changed by its user
+    inactive_days: float = 0  # users who were not seen for so long are locked out
+    pattern: str = ""  # a regular expression that a whole password must fit
+    pattern_meaning: str = ""  # in words, for those who are refused
+    hash_memory_kib: int = 19_456  # argon2id, after OWASP's Password Storage Cheat Sheet
+    hash_passes: int = 2
+    redelegations: int = 3  # how deep trusts may be passed on
+    receipt_seconds: float = 300.0  # time to give the further factors of a log-in
+    trusted_user_header: str = ""  # a header in which a proxy before us says who it let in (REMOTE_USER); "": none
+    trusted_certificate_header: str = ""  # the same for the client's certificate (URL-encoded PEM); "": none
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that an operator may choose."""
 
