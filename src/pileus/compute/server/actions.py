@@ -19,7 +19,7 @@ from pileus.compute.server.access import (
     wrong_state,
 )
 from pileus.compute.server.rows import Server
-from pileus.compute.service import ADMIN, COMPUTE, MEMBER
+from pileus.compute.service import ADMIN, COMPUTE, MANAGER, MEMBER
 from pileus.core.context import Context
 from pileus.core.errors import BadRequest, Conflicted, Forbidden, NotImplementedHere
 from pileus.core.op import Reply
@@ -201,7 +201,7 @@ def trigger_crash_dump(ctx: Context, server: Server) -> Reply:
 _MIGRATE: Schema = {"type": ["object", "null"], "properties": {"host": {"type": ["string", "null"]}}}
 
 
-@action("migrate", "os_compute_api:os-migrate-server:migrate", allow=ADMIN, inner=_MIGRATE)
+@action("migrate", "os_compute_api:os-migrate-server:migrate", allow=MANAGER, inner=_MIGRATE)
 def migrate(ctx: Context, server: Server) -> Reply:
     """Move a server to another node while it is off."""
     require(ctx, server, "migrate", ("active", "stopped"))
@@ -218,7 +218,7 @@ _LIVE: Schema = {
 }  # fmt: skip
 
 
-@action("os-migrateLive", "os_compute_api:os-migrate-server:migrate_live", allow=ADMIN, inner=_LIVE)
+@action("os-migrateLive", "os_compute_api:os-migrate-server:migrate_live", allow=MANAGER, inner=_LIVE)
 def live_migrate(ctx: Context, server: Server) -> Reply:
     """Move a running server to another node."""
     require(ctx, server, "os-migrateLive", ("active", "paused"))

@@ -5,7 +5,7 @@ import string
 from typing import Any
 
 from pileus.compute.server.access import edit, load_server, unlocked, wish
-from pileus.compute.server.create import known_zones, make_servers, order
+from pileus.compute.server.create import address, known_zones, make_servers, order
 from pileus.compute.server.fields import (
     SERVER,
     SERVER_BRIEF,
@@ -95,6 +95,7 @@ def update_server(ctx: Context, server: Server, body: dict[str, Any]) -> Shown:
     changes = {column: body[name] for name, column in names.items() if name in body}
     if "name" in changes:
         changes["name"] = changes["name"].strip()
+    changes |= {column: address(changes[column]) for column in ("access_ip_v4", "access_ip_v6") if column in changes}
     if "pinned_availability_zone" in body:
         changes["zone"] = _pinned(ctx, server, body["pinned_availability_zone"])
     if changes:

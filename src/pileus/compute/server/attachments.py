@@ -176,10 +176,12 @@ def update_attachment(ctx: Context, server: Server, volume_id: str, body: dict[s
 
 def _detach(ctx: Context, server: Server, volume_id: str, places: tuple[str, ...]) -> Reply:
     require(ctx, server, "detach_volume", places)
-    volume.get_volume(ctx, volume_id)
+    found = volume.get_volume(ctx, volume_id)
     row = _row(ctx, server, volume_id)
     if row.boot_index == 0 and server.image_id is None:
         raise BadRequest("Cannot detach a root device volume")
+    if row.detach and found.multiattach:
+        return Reply()  # its status speaks of other servers too, so that clients cannot tell
     if row.detach and not at_rest(ctx, server):
         raise BadRequest(
             f"Invalid volume: Invalid input received: Invalid volume: Unable to detach volume {volume_id}: it is being "

@@ -10,7 +10,15 @@ from pileus.compute.quota import COMPUTE_QUOTA
 from pileus.compute.server.access import STEADY, require, retry, wish
 from pileus.compute.server.actions import action
 from pileus.compute.server.api import new_password
-from pileus.compute.server.create import fits_flavor, flavor_of, known_zones, size_of, usable_image
+from pileus.compute.server.create import (
+    address,
+    check_metadata,
+    fits_flavor,
+    flavor_of,
+    known_zones,
+    size_of,
+    usable_image,
+)
 from pileus.compute.server.fields import SERVER_REBUILT, present
 from pileus.compute.server.images import start_image
 from pileus.compute.server.rows import MIGRATIONS, Migration, Rescue, Server, Size, open_migration, volumes_of
@@ -53,6 +61,8 @@ def _rebuild(ctx: Context, server: Server, body: dict[str, Any], *, reimage: boo
         missing = error.message == "Can not find requested image"
         raise (BadRequest("Cannot find image for rebuild") if missing else error) from None
     changes = {column: body[name] for name, column in _RENAMED.items() if name in body}
+    changes |= {column: address(changes[column]) for column in ("access_ip_v4", "access_ip_v6") if column in changes}
+    check_metadata(ctx, changes.get("metadata") or {})
     if "key_name" in body:
         changes |= _rekeyed(ctx, body["key_name"])
     if "personality" in body:

@@ -3,7 +3,9 @@
 Source: Compute API reference, "Create server".
 """
 
+import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -72,6 +74,7 @@ def size_of(flavor: Flavor) -> Size:
 def order(ctx: Context, body: dict[str, Any], hints: dict[str, Any]) -> Order:
     """Check a create request; raises BadRequest, Forbidden or Conflicted."""
     least, most = _counts(body)
+    check_metadata(ctx, body.get("metadata") or {})
     size = size_of(flavor_of(ctx, body["flavorRef"]))
     boot_image = boot_image_of(
         ctx, body.get("imageRef"), named=bool(body.get("block_device_mapping_v2") or body.get("block_device_mapping"))
@@ -226,6 +229,18 @@ def _affordable(ctx: Context, size: Size, least: int, most: int) -> int:
     return count
 
 
+def address(text: str | None) -> str:
+    """An address in its canonical form (RFC 5952), "" for none."""
+    return str(ipaddress.ip_address(text)) if text else ""
+
+
+def check_metadata(ctx: Context, items: Mapping[str, str]) -> None:
+    """Raise Forbidden for more items than one server of the project may have."""
+    limit = COMPUTE_QUOTA.limits(ctx.tx, ctx.caller.project_id or "").get("metadata_items", -1)
+    if 0 <= limit < len(items):
+        raise Forbidden(f"Quota exceeded for metadata_items: Maximum number of metadata items exceeds {limit}")
+
+
 def hostname_of(name: str, server_id: str) -> str:
     """A host name made of a server's name, as upstream makes it."""
     text = re.sub(r"[ _.]", "-", name.encode("ascii", "ignore").decode().lower())
@@ -253,8 +268,8 @@ def _make(ctx: Context, body: dict[str, Any], wanted: Order, reservation: str, n
         public_key=wanted.public_key, key_type=wanted.key_type, user_data=body.get("user_data") or None,
         files=[(f["path"], f["contents"]) for f in body.get("personality") or []],
         config_drive=truth(body.get("config_drive", False)) or bool(body.get("personality")),
-        disk_config=body.get("OS-DCF:diskConfig", "MANUAL"), access_ip_v4=body.get("accessIPv4") or "",
-        access_ip_v6=body.get("accessIPv6") or "", zone=wanted.where.zone, host=wanted.where.host,
+        disk_config=body.get("OS-DCF:diskConfig", "MANUAL"), access_ip_v4=address(body.get("accessIPv4")),
+        access_ip_v6=address(body.get("accessIPv6")), zone=wanted.where.zone, host=wanted.where.host,
         hints=wanted.hints, local_disks=wanted.disks.locals, security_groups=wanted.groups or [], flavor=size,
         vcpus=size.vcpus, ram_mib=size.ram_mib, disk_gib=size.disk_gib if chosen else 0,
     )  # fmt: skip

@@ -5,11 +5,11 @@ until a page is full.
 """
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
 from pileus.compute.server.fields import Shown, present
+from pileus.compute.server.patterns import Pattern
 from pileus.compute.server.rows import SERVERS, Server
 from pileus.compute.server.states import STATUSES
 from pileus.compute.service import ADMIN, COMPUTE, next_link, page_limit, refuse_unknown
@@ -110,7 +110,7 @@ def _filter(ctx: Context, query: Query, listing: Listing[Server], *, wide: bool)
     for name in names & set(_EXACT) - {"project_id"}:
         _exact(listing, name, query.all(name))
     for name in names & set(_PATTERNS):
-        _pattern(listing, _PATTERNS[name], query.one(name) or "")
+        _narrow(listing, _PATTERNS[name], Pattern(query.one(name) or "").literal)
     if "flavor" in names:
         _flavor(listing, query.one("flavor") or "")
     if "locked" in query and ctx.version >= (2, 73):
@@ -129,11 +129,17 @@ def _exact(listing: Listing[Server], name: str, values: list[str]) -> None:
         listing.equals(_EXACT[name], values)
 
 
-def _pattern(listing: Listing[Server], column: str, value: str) -> None:
-    """Names are looked for as upstream's database does: a part, or a regular expression of the simple sort."""
-    text = value.removeprefix("^").removesuffix("$").replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    before, after = ("" if value.startswith("^") else "%"), ("" if value.endswith("$") else "%")
-    listing.where(f"servers.{column} like ? escape '!'", before + text.replace(".*", "%").replace("\\", "") + after)
+def _narrow(listing: Listing[Server], column: str, part: str) -> None:
+    """Let the database leave out what cannot fit."""
+    if part:
+        escaped = part.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+        listing.where(f"servers.{column} like ? escape '!'", f"%{escaped}%")
+
+
+def _pattern(column: str, text: str) -> Keep | None:
+    """What the database could not compare; None when it could."""
+    pattern = Pattern(text)
+    return None if pattern.plain else lambda row: pattern.found_in(getattr(row.server, column) or "")
 
 
 def _flavor(listing: Listing[Server], reference: str) -> None:
@@ -171,7 +177,8 @@ def _tags(query: Query, listing: Listing[Server]) -> None:
 
 def _derived(ctx: Context, query: Query, names: set[str], listing: Listing[Server]) -> Keep | None:
     """Comparisons with what follows from several columns."""
-    tests: list[Keep] = []
+    patterns = (_pattern(_PATTERNS[name], query.one(name) or "") for name in names & set(_PATTERNS))
+    tests: list[Keep] = [test for test in patterns if test is not None]
     if "status" in query:
         statuses = {s.upper() for s in query.all("status")}
         if statuses & {"DELETED", "SOFT_DELETED"} and not ctx.allows("context_is_admin"):
@@ -191,16 +198,13 @@ def _derived(ctx: Context, query: Query, names: set[str], listing: Listing[Serve
     return (lambda row: all(test(row) for test in tests)) if tests else None
 
 
-def _has_address(pattern: str, version: int) -> Keep:
+def _has_address(text: str, version: int) -> Keep:
     """An address that holds the text or fits the expression, as upstream compares them."""
-    try:
-        expression = re.compile(pattern)
-    except re.error:
-        raise BadRequest(f"Invalid input for query parameters ip. Value: {pattern[:80]}.") from None
+    pattern = Pattern(text)
 
     def test(row: Shown) -> bool:
         found = [ip for port in row.ports for ip, _ in port.fixed_ips if (":" in ip) == (version == 6)]
-        return any(expression.search(ip) for ip in found)
+        return any(pattern.found_in(ip) for ip in found)
 
     return test
 

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from pileus.compute.quota import COMPUTE_QUOTA
 from pileus.compute.server.access import STEADY, edit, load_server, require
+from pileus.compute.server.create import check_metadata
 from pileus.compute.server.rows import Server
 from pileus.compute.service import COMPUTE, MEMBER, READER
 from pileus.core.context import Context
-from pileus.core.errors import BadRequest, Forbidden, NotFound
+from pileus.core.errors import BadRequest, NotFound
 from pileus.core.op import Reply
 from pileus.core.schema import METADATA, Schema
 
@@ -22,16 +22,9 @@ ONE: Schema = {
 }  # fmt: skip
 
 
-def check_count(ctx: Context, items: dict[str, str]) -> None:
-    """Raise Forbidden for more items than the project may have on one server."""
-    limit = COMPUTE_QUOTA.limits(ctx.tx, ctx.caller.project_id or "").get("metadata_items", -1)
-    if 0 <= limit < len(items):
-        raise Forbidden(f"Quota exceeded for metadata_items: Maximum number of metadata items exceeds {limit}")
-
-
 def _change(ctx: Context, server: Server, items: dict[str, str], verb: str) -> None:
     require(ctx, server, verb, STEADY)
-    check_count(ctx, items)
+    check_metadata(ctx, items)
     edit(ctx, server, metadata=items)
 
 

@@ -54,6 +54,8 @@ class Filters:
         self.tx, self.server, self.now = tx, server, now
         self.refused = dict(server.refused)
         self.group = group_of(tx, server.id)
+        members = self.group.members if self.group else ()  # where they have a claim, built or not
+        self.standing = [node_id for member in members for node_id in placement.allocations(tx, member)]
 
     def why_not(self, host: Host) -> str:
         """One reason, "" when the node may take it."""
@@ -82,8 +84,7 @@ class Filters:
         if self.group is None:
             return ""
         group = self.group
-        there = SERVERS.count(self.tx, id=group.members, node_id=node.id)
-        anywhere = SERVERS.count(self.tx, id=group.members) - SERVERS.count(self.tx, id=group.members, node_id=None)
+        there, anywhere = self.standing.count(node.id), len(self.standing)
         limit = int(group.rules.get("max_server_per_host", 1))
         if group.policy == "anti-affinity" and there >= limit:
             return f"server group {group.name} (anti-affinity) has {there} there"
