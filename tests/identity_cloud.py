@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from direct import Answer, Direct
+from pileus.core.config import Config, Identity
 from pileus.identity import facade
 
 PASSWORD = "correct horse"
 URL = "http://cloud:5000"
+QUICK = Identity(hash_memory_kib=64, hash_passes=1)  # no test but those of hashing is about its cost
 
 
 class Settings:
     """What handlers may know of the configuration."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, rules: Identity):
+        self.config = Config(state=str(folder), identity=rules)
         self.keys_folder = folder / "keys"
         self.region, self.public_url = "RegionOne", URL
 
@@ -23,8 +26,9 @@ class Settings:
 class IdentityCloud:
     """A bootstrapped identity service; `admin` is a token of the administrator on project admin."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.settings = folder, Settings(folder)
+    def __init__(self, folder: Path, rules: Identity = QUICK):
+        self.folder, self.settings = folder, Settings(folder, rules)
+        facade.ensure_keys(self.settings.keys_folder)
         self.direct = Direct(
             [facade.SERVICE], folder, self.settings, facade.Authenticator(self.settings.keys_folder)
         )  # fmt: skip
@@ -35,7 +39,12 @@ class IdentityCloud:
     def bootstrap(self, password: str = PASSWORD, url: str = URL) -> None:
         self.db.transact(
             lambda tx: facade.bootstrap(
-                tx, admin_password=password, public_url=url, region="RegionOne", now=time.time()
+                tx,
+                admin_password=password,
+                public_url=url,
+                region="RegionOne",
+                now=time.time(),
+                rules=self.settings.config.identity,
             )
         )
 

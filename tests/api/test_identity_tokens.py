@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from identity_cloud import PASSWORD, IdentityCloud
+from pileus.core.config import Identity
 from pileus.db.connect import connect
 from pileus.identity import facade, tokens
 from pileus.identity.token import TOKEN_SECONDS
@@ -303,7 +304,8 @@ def test_bootstrap_again_keeps_a_changed_password_and_follows_the_url(cloud: Ide
     assert cloud.db.read(lambda tx: tx.all("select * from role_assignments")) == before
 
 
-def test_a_password_that_was_right_a_moment_ago_needs_no_second_hash(cloud: IdentityCloud) -> None:
+def test_a_password_that_was_right_a_moment_ago_needs_no_second_hash(tmp_path: Path) -> None:
+    cloud = IdentityCloud(tmp_path, Identity())
     cloud.person("eve")
 
     def seconds(password: str) -> float:
@@ -313,6 +315,7 @@ def test_a_password_that_was_right_a_moment_ago_needs_no_second_hash(cloud: Iden
 
     seconds("secret")
     assert min(seconds("secret") for _ in range(5)) * 3 < min(seconds(f"wrong{i}") for i in range(3))
+    cloud.close()
 
 
 def test_the_key_files_are_for_their_owner_alone(cloud: IdentityCloud) -> None:

@@ -22,6 +22,7 @@ from pileus.drivers.blob.file import FileBlob
 from pileus.drivers.block.fake import FakeBlock
 from pileus.drivers.hypervisor.fake import FakeHypervisor
 from pileus.drivers.switch.fake import FakeSwitch
+from pileus.identity import facade as identity
 from pileus.image import facade as image
 from pileus.network import facade as network
 from pileus.node.wire import Stale
@@ -157,6 +158,7 @@ class FakeCloud:
         self.nodes = {node.id: node for node in made}
         self.blob = FileBlob(folder / "images")
         self.config = Config(state=str(folder), hypervisor="fake", switch="fake", block="fake")
+        identity.ensure_keys(folder / "keys")
         self.api = Direct(services(), folder, Settings(self.config, self.blob))
         self.db = self.api.db
         self.offset = 0.0

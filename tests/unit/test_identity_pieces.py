@@ -107,7 +107,7 @@ async def all_of(passwords: Passwords, stored: str) -> list[bool]:
 def test_passwords_are_verified() -> None:
     import asyncio
 
-    passwords = Passwords()
+    passwords = Passwords(64, 1)
     stored = passwords.hash_now("right")
     assert stored.startswith("$argon2id$") and stored != passwords.hash_now("right")
     assert asyncio.run(all_of(passwords, stored)) == [True, False, True, False]

@@ -90,11 +90,16 @@ def shown(ctx: Context, row: ApplicationCredential, **more: Any) -> dict[str, An
     return {**found, **more}
 
 
-def check_unrestricted(ctx: Context) -> None:
-    """Refuse a restricted application credential's token what would outlive it (OSSA-2026-005)."""
+def check_unrestricted(ctx: Context, *, by_trust: bool = False) -> None:
+    """Refuse a token by which somebody acts for a user what would outlive it (OSSA-2026-005, OSSA-2014-022).
+
+    An unrestricted application credential may; with `by_trust` so may a trust, whose mark the new one must bear.
+    """
     token = ctx.caller.token
-    if not isinstance(token, Payload) or not token.application_credential_id:
+    if not isinstance(token, Payload) or not token.delegated or (by_trust and token.trust_id):
         return
+    if not token.application_credential_id:
+        raise Forbidden("A token of what a user delegated cannot make or delete credentials.")
     credential = APPLICATION_CREDENTIALS.get(ctx.tx, id=token.application_credential_id)
     if credential is None or not credential.unrestricted:
         raise Forbidden("A restricted application credential cannot make or delete credentials.")
@@ -123,7 +128,7 @@ def get_application_credential(ctx: Context, credential: ApplicationCredential) 
 async def make_secret(call: Call) -> Mapping[str, Any]:
     """`secret`: the one given, or a random one; `hashed`: what is stored of it."""
     secret = call.body["application_credential"].get("secret") or secrets.token_urlsafe(64)
-    return {"secret": secret, "hashed": await passwords().hash(secret)}
+    return {"secret": secret, "hashed": await passwords(call.app.settings.config.identity).hash(secret)}
 
 
 @IDENTITY.op(

@@ -4,9 +4,11 @@ Source: Identity API reference, "Authentication and token management".
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from pileus.core.clock import iso_micro_z
 from pileus.core.context import Context
@@ -14,7 +16,9 @@ from pileus.core.errors import Forbidden, NotFound, Unauthorized
 from pileus.core.events import record
 from pileus.core.op import PUBLIC, Many, Page, Reply, collection, unguarded
 from pileus.core.paging import Listing, Query
+from pileus.http.app import Call
 from pileus.identity.domain import DOMAIN
+from pileus.identity.factors import prove
 from pileus.identity.login import (
     LOGIN,
     WRONG,
@@ -22,16 +26,17 @@ from pileus.identity.login import (
     Wanted,
     check_rescope,
     check_unchanged,
-    prove,
     scope_for,
     wanted_scope,
 )
+from pileus.identity.multi_factor import ask_for_more, before, lacking
 from pileus.identity.project import PROJECT
-from pileus.identity.rows import PROJECTS, USERS, Project
+from pileus.identity.rows import PROJECTS, USERS, Project, User
 from pileus.identity.service import IDENTITY, READER, links_beside, listed
 from pileus.identity.standing import REACHABLE, Refused, Standing, effective_roles, standing
 from pileus.identity.token import Payload
 from pileus.identity.tokens import Known, Tokens, revoke, tokens_of
+from pileus.identity.trust_use import by_trust, is_limited, spend_use
 
 log = logging.getLogger("pileus.identity")
 JSON = "application/json"
@@ -78,6 +83,13 @@ def token_body(ctx: Context, payload: Payload, who: Standing, *, catalog: bool) 
             body["catalog"] = tokens(ctx).catalog.render(ctx.tx, project_id=project_id, user_id=who.user.id)
     if who.credential is not None:
         body["application_credential"] = credential_view(who)
+    if who.trust is not None:
+        body["OS-TRUST:trust"] = {
+            "id": who.trust.id, "impersonation": who.trust.impersonation,
+            "trustor_user": {"id": who.trust.trustor_user_id}, "trustee_user": {"id": who.trust.trustee_user_id},
+        }  # fmt: skip
+    if who.access_token is not None:
+        body["OS-OAUTH1"] = {"access_token_id": who.access_token.id, "consumer_id": who.access_token.consumer_id}
     return {"token": body}
 
 
@@ -95,13 +107,47 @@ def credential_view(who: Standing) -> dict[str, Any]:
     return found
 
 
+class Asking(Struct, frozen=True, kw_only=True):
+    """Somebody who asks for a token."""
+
+    user: User
+    methods: tuple[str, ...]
+    parent: Payload | None
+
+
+async def prove_and_spend(call: Call) -> Mapping[str, Any]:
+    """`proven`, as factors.prove has it; a log-in by a trust takes one of its uses, if these are limited."""
+    extra = await prove(call)
+    auth = call.body["auth"]
+    scope = auth.get("scope")
+    trust = scope.get("OS-TRUST:trust") if isinstance(scope, dict) else None
+
+    def spend(ctx: Context) -> None:
+        asking = who_asks(ctx, auth, extra["proven"])
+        if not lacking(asking.user, asking.methods):
+            spend_use(ctx, scope["OS-TRUST:trust"]["id"], asking.user.id)
+
+    if trust is not None and await call.read(lambda ctx: is_limited(ctx.tx, trust["id"])):
+        await call.write(spend)
+    return extra
+
+
 @IDENTITY.op(
-    "POST", "/auth/tokens", rule=PUBLIC, load=unguarded, ok=201, takes=LOGIN, slow=prove, reads=True, body_limit=65_536
+    "POST", "/auth/tokens", rule=PUBLIC, load=unguarded, ok=201, takes=LOGIN, slow=prove_and_spend, reads=True,
+    body_limit=65_536,
 )  # fmt: skip
 def issue_token(ctx: Context, body: dict[str, Any], query: Query, proven: Proven) -> Reply:
     """Log in, or exchange a token for one of another scope."""
-    auth = body["auth"]
-    check_unchanged(ctx.tx, proven)
+    asking = who_asks(ctx, body["auth"], proven)
+    if wanted := lacking(asking.user, asking.methods):
+        return ask_for_more(ctx, tokens(ctx).ring, asking.user, asking.methods, wanted)
+    who = who_logs_in(ctx, asking.user, proven, body["auth"].get("scope"))
+    return token_reply(ctx, who, methods=asking.methods, parent=asking.parent, catalog="nocatalog" not in query)
+
+
+def who_asks(ctx: Context, auth: dict[str, Any], proven: Proven) -> Asking:
+    """The user behind a log-in, with all that was proven: now, by a receipt, for the token that is exchanged."""
+    check_unchanged(ctx.tx, proven, ctx.settings.config.identity, ctx.now)
     parent = None
     if "token" in proven.methods:
         known = tokens(ctx).examine(ctx.tx, auth["identity"]["token"]["id"], ctx.now)
@@ -109,25 +155,39 @@ def issue_token(ctx: Context, body: dict[str, Any], query: Query, proven: Proven
             raise NotFound("Could not find token.")  # not 401, as upstream and its test suite have it
         parent = known.payload
         check_rescope(parent, proven)
-    who = who_logs_in(ctx, parent.user_id if parent else proven.user_id, proven, auth.get("scope"))
-    methods = tuple(dict.fromkeys((*proven.methods, *(parent.methods if parent else ()))))
-    token, payload = tokens(ctx).issue(who, methods=methods, now=ctx.now, parent=parent)
-    shown = token_body(ctx, payload, who, catalog="nocatalog" not in query)
-    return Reply(shown, headers={"x-subject-token": token, "vary": "X-Auth-Token"})
-
-
-def who_logs_in(ctx: Context, user_id: str, proven: Proven, given: Any) -> Standing:
-    """Where the user will stand; raises Unauthorized, telling the log alone why."""
+    user_id = parent.user_id if parent else proven.user_id
+    earlier = before(ctx, tokens(ctx).ring, user_id).methods
     user = USERS.get(ctx.tx, id=user_id)
     if user is None:
         raise Unauthorized(WRONG)
+    methods = dict.fromkeys((*proven.methods, *(parent.methods if parent else ()), *earlier))
+    return Asking(user=user, methods=tuple(methods), parent=parent)
+
+
+def token_reply(
+    ctx: Context, who: Standing, *, methods: tuple[str, ...], parent: Payload | None = None, catalog: bool = True
+) -> Reply:
+    """A new token for a standing, as the API answers it."""
+    token, payload = tokens(ctx).issue(who, methods=methods, now=ctx.now, parent=parent)
+    shown = token_body(ctx, payload, who, catalog=catalog)
+    return Reply(shown, headers={"x-subject-token": token, "vary": "X-Auth-Token"})
+
+
+def who_logs_in(ctx: Context, user: User, proven: Proven, given: Any) -> Standing:
+    """Where the user will stand; raises Unauthorized or Forbidden, telling the log alone why."""
     scope = scope_for(ctx.tx, user, proven, wanted_scope(ctx.tx, given))
+    if scope.trust is not None:
+        return by_trust(ctx.tx, scope.trust, user.id, ctx.now)
     credential_id = proven.credential.id if proven.credential else ""
+    access_token_id = proven.access_token.id if proven.access_token else ""
     try:
-        return standing(ctx.tx, user_id, scope.scope, scope.target_id, credential_id=credential_id, now=ctx.now)
+        return standing(
+            ctx.tx, user.id, scope.scope, scope.target_id, credential_id=credential_id,
+            access_token_id=access_token_id, now=ctx.now,
+        )  # fmt: skip
     except Refused as why:
         if not scope.explicit and scope.scope != "unscoped":
-            return who_logs_in_unscoped(ctx, user_id)  # the default project is only a wish
+            return who_logs_in_unscoped(ctx, user.id)  # the default project is only a wish
         log.info("log-in refused: %s", why)
         raise Unauthorized(WRONG) from None
 

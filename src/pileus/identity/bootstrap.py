@@ -2,6 +2,7 @@
 
 from msgspec import structs
 
+from pileus.core.config import Identity
 from pileus.core.ids import derived_id
 from pileus.db.connect import Tx
 from pileus.identity.passwords import keep_hash, passwords, stored_hash
@@ -40,10 +41,13 @@ CATALOG = (  # service type, name, path below the public URL
 INTERFACES: tuple[Interface, ...] = ("public", "internal", "admin")
 
 
-def bootstrap(tx: Tx, *, admin_password: str, public_url: str, region: str, now: float) -> None:
+def bootstrap(
+    tx: Tx, *, admin_password: str, public_url: str, region: str, now: float, rules: Identity | None = None
+) -> None:
     """Domain Default, project, user and roles of the administrator, region, services and endpoints.
 
-    Safe to repeat: a changed admin password stays, endpoints follow `public_url`.
+    `rules` say how the password is hashed.  Safe to repeat: a changed admin password stays, endpoints follow
+    `public_url`.
     """
     if PROJECTS.get(tx, id=DEFAULT_DOMAIN) is None:
         PROJECTS.insert(
@@ -55,7 +59,7 @@ def bootstrap(tx: Tx, *, admin_password: str, public_url: str, region: str, now:
         pair = {"prior_role_id": roles[prior], "implied_role_id": roles[implied]}
         if IMPLIED_ROLES.get(tx, **pair) is None:
             IMPLIED_ROLES.insert(tx, ImpliedRole(**pair))
-    _administrator(tx, roles["admin"], admin_password)
+    _administrator(tx, roles["admin"], admin_password, rules or Identity())
     if REGIONS.get(tx, id=region) is None:
         REGIONS.insert(tx, Region(id=region))
     for type_, name, path in CATALOG:
@@ -73,7 +77,7 @@ def _role(tx: Tx, name: str) -> str:
     return (found or ROLES.insert(tx, Role(id=_hex_id("role", name), name=name))).id
 
 
-def _administrator(tx: Tx, admin_role: str, password: str) -> None:
+def _administrator(tx: Tx, admin_role: str, password: str, rules: Identity) -> None:
     """User admin with the role admin on project admin, on the domain and on the system."""
     project = PROJECTS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN) or PROJECTS.insert(
         tx, Project(id=_hex_id("project", "admin"), name="admin", domain_id=DEFAULT_DOMAIN, parent_id=DEFAULT_DOMAIN,
@@ -84,7 +88,7 @@ def _administrator(tx: Tx, admin_role: str, password: str) -> None:
         return  # the administrator may have taken rights from this user, which must stay so
     user = USERS.insert(tx, User(id=_hex_id("user", "admin"), name="admin", domain_id=DEFAULT_DOMAIN))
     if not stored_hash(tx, user.id):
-        keep_hash(tx, user.id, passwords().hash_now(password))
+        keep_hash(tx, user.id, passwords(rules).hash_now(password))
     for target in (project.id, DEFAULT_DOMAIN, None):
         ASSIGNMENTS.insert(tx, Assignment(role_id=admin_role, user_id=user.id, target_id=target))
 

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from pileus.core.context import Context
+from pileus.core.errors import Forbidden
 from pileus.core.fields import Field, Fields
 from pileus.core.ids import new_hex
 from pileus.core.op import Many, Reply
@@ -15,6 +16,7 @@ from pileus.identity.application_credential import check_unrestricted
 from pileus.identity.credential import CHANGE, CREDENTIALS, READ, Credential, check_owner, ec2_id
 from pileus.identity.sealing import seal, unseal
 from pileus.identity.service import IDENTITY, of_user, seen
+from pileus.identity.token import Payload
 
 EC2 = Fields(
     "credential",
@@ -72,10 +74,14 @@ def get_ec2(credential: Credential) -> Credential:
 )  # fmt: skip
 def create_ec2(ctx: Context, user_id: str, body: dict[str, Any]) -> Credential:
     """Create an EC2 credential on a project where the user has a role."""
-    check_unrestricted(ctx)
+    check_unrestricted(ctx, by_trust=True)
     check_owner(ctx, user_id, body["tenant_id"])
+    token = ctx.caller.token
+    trust_id = token.trust_id if isinstance(token, Payload) else ""
+    if trust_id and (body["tenant_id"], user_id) != (ctx.caller.project_id, ctx.user_id):
+        raise Forbidden("A trust makes credentials for its own project and user only.")
     access = new_hex()
-    blob = json.dumps({"access": access, "secret": new_hex(), "trust_id": None})
+    blob = json.dumps({"access": access, "secret": new_hex(), "trust_id": trust_id or None})
     credential = Credential(
         id=ec2_id(access), user_id=user_id, project_id=body["tenant_id"], type="ec2",
         sealed_blob=seal(ctx.settings.keys_folder, blob),

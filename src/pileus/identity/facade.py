@@ -20,12 +20,14 @@ from pileus.identity import (
     group,
     implied_role,
     limit,
+    oauth1,
     project,
     project_tag,
     region,
     registered_limit,
     role,
     role_assignment,
+    trust,
     user,
     versions,
 )
@@ -37,7 +39,8 @@ from pileus.identity.tokens import ensure_keys, rotate_keys, tokens_of
 # Importing these is what gives the service its operations.
 OPERATIONS_FROM = (
     access_rule, application_credential, auth, catalog_service, credential, domain, ec2_credential, endpoint, grant,
-    group, implied_role, limit, project, project_tag, region, registered_limit, role, role_assignment, user, versions,
+    group, implied_role, limit, oauth1, project, project_tag, region, registered_limit, role, role_assignment, trust,
+    user, versions,
 )  # fmt: skip
 __all__ = [
     "SERVICE", "Authenticator", "ProjectView", "UserView", "bootstrap", "ensure_keys", "project_view", "rotate_keys",

@@ -110,7 +110,7 @@ def create_limit(ctx: Context, body: dict[str, Any]) -> Limit:
     check_place(ctx, body)
     if (body.get("project_id") is None) == (body.get("domain_id") is None):
         raise BadRequest("A limit is of a project or of a domain: give project_id or domain_id.")
-    target = body.get("project_id") or body["domain_id"]
+    target = body["domain_id"] if body.get("project_id") is None else body["project_id"]
     found = PROJECTS.get(ctx.tx, id=target)
     if found is None or found.is_domain != (body.get("project_id") is None):
         raise BadRequest(f"There is no such project or domain: {target}.")

@@ -9,13 +9,24 @@ from typing import Any
 
 from msgspec import Struct
 
+from pileus.core.config import Identity
 from pileus.core.errors import BadRequest, Forbidden, Unauthorized
 from pileus.core.schema import Schema
 from pileus.db.connect import Tx
-from pileus.http.app import Call
-from pileus.identity.passwords import MAX_LENGTH, passwords, stored_hash
-from pileus.identity.rows import APPLICATION_CREDENTIALS, PROJECTS, USERS, ApplicationCredential, Project, User
-from pileus.identity.token import METHODS, Payload, ScopeKind
+from pileus.identity.password_rules import locked
+from pileus.identity.passwords import MAX_LENGTH, stored_hash
+from pileus.identity.rows import (
+    APPLICATION_CREDENTIALS,
+    PROJECTS,
+    TRUSTS,
+    USERS,
+    AccessToken,
+    ApplicationCredential,
+    Project,
+    Trust,
+    User,
+)
+from pileus.identity.token import Payload, ScopeKind
 
 WRONG = "The request you have made requires authentication."
 _ID: Schema = {"type": "string", "minLength": 1, "maxLength": 64}
@@ -41,6 +52,9 @@ LOGIN: Schema = {
                         "type": "object", "required": ["password"], "properties": {**_USER, "password": _SECRET}}}},
                     "token": {"type": "object", "required": ["id"],
                               "properties": {"id": {"type": "string", "maxLength": MAX_LENGTH}}},
+                    "totp": {"type": "object", "required": ["user"], "properties": {"user": {
+                        "type": "object", "required": ["passcode"], "properties": {
+                            **_USER, "passcode": {"type": "string", "maxLength": 16}}}}},
                     "application_credential": {
                         "type": "object", "required": ["secret"],
                         "properties": {"id": _ID, "name": _NAME, "secret": _SECRET,
@@ -54,6 +68,7 @@ LOGIN: Schema = {
                     "project": _PROJECT, "domain": _DOMAIN,
                     "system": {"type": "object", "properties": {"all": {"type": "boolean"}}, "required": ["all"]},
                     "unscoped": {"type": "object"},
+                    "OS-TRUST:trust": {"type": "object", "properties": {"id": _ID}, "required": ["id"]},
                 },
             },
         },
@@ -67,7 +82,17 @@ class Proven(Struct, frozen=True, kw_only=True):
     user_id: str = ""
     methods: tuple[str, ...] = ()
     credential: ApplicationCredential | None = None
+    access_token: AccessToken | None = None
     hashes: dict[str, str] = {}  # owner → the stored hash that was fitted
+
+    def joined(self, other: "Proven") -> "Proven":
+        """Two proofs together; raises Unauthorized unless they are of one user."""
+        if self.user_id and self.user_id != other.user_id:
+            raise Unauthorized(WRONG)
+        return Proven(
+            user_id=other.user_id, methods=self.methods, credential=self.credential or other.credential,
+            access_token=self.access_token or other.access_token, hashes={**self.hashes, **other.hashes},
+        )  # fmt: skip
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -76,62 +101,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     scope: ScopeKind = "unscoped"
     target_id: str = ""
     explicit: bool = False
-
-
-async def prove(call: Call) -> Mapping[str, Any]:
-    """Check passwords and secrets, each in the pool; raises Unauthorized unless all are right and of one user."""
-    identity = call.body["auth"]["identity"]
-    methods = tuple(dict.fromkeys(identity["methods"]))
-    owners: set[str] = set()
-    hashes: dict[str, str] = {}
-    credential = None
-    for method in methods:
-        if method not in METHODS or method not in identity:
-            raise Unauthorized(f"Attempted to authenticate with an unsupported method: {method[:64]}."
-                               if method not in METHODS else WRONG)  # fmt: skip
-        if method == "password":
-            user_id, fitted = await prove_password(call, identity["password"]["user"])
-            hashes[user_id] = fitted
-            owners.add(user_id)
-        elif method == "application_credential":
-            credential, fitted = await prove_credential(call, identity["application_credential"])
-            hashes[credential.id] = fitted
-            owners.add(credential.user_id)
-    if len(owners) > 1:
-        raise Unauthorized(WRONG)
-    user_id = min(owners, default="")
-    return {"proven": Proven(user_id=user_id, methods=methods, credential=credential, hashes=hashes)}
-
-
-async def prove_password(call: Call, given: Mapping[str, Any]) -> tuple[str, str]:
-    """The id of the user whose password this is, and the stored hash that it fits; raises Unauthorized."""
-
-    def look(ctx: Any) -> tuple[str, str]:
-        user = find_user(ctx.tx, given)
-        return (user.id, stored_hash(ctx.tx, user.id)) if user else ("", "")
-
-    found: tuple[str, str] = await call.read(look)
-    if not await passwords().verify(*found, given["password"]):
-        raise Unauthorized(WRONG)
-    return found
-
-
-async def prove_credential(call: Call, given: Mapping[str, Any]) -> tuple[ApplicationCredential, str]:
-    """The application credential whose secret this is, and the stored hash that it fits; raises Unauthorized.
-
-    With an id the owner is the credential's own: a `user` beside it is ignored (CVE-2026-42998).
-    """
-
-    def look(ctx: Any) -> tuple[ApplicationCredential | None, str]:
-        found = find_credential(ctx.tx, given)
-        return found, stored_hash(ctx.tx, found.id) if found else ""
-
-    found: tuple[ApplicationCredential | None, str] = await call.read(look)
-    credential, stored = found
-    right = await passwords().verify(credential.id if credential else "", stored, given["secret"])
-    if credential is None or not right:
-        raise Unauthorized(WRONG)
-    return credential, stored
+    trust: Trust | None = None
 
 
 def find_credential(tx: Tx, given: Mapping[str, Any]) -> ApplicationCredential | None:
@@ -179,6 +149,13 @@ def wanted_scope(tx: Tx, given: Any) -> Wanted:
         return Wanted()
     if given == "unscoped" or "unscoped" in given:
         return Wanted(explicit=True)
+    if "OS-TRUST:trust" in given:
+        trust = TRUSTS.get(tx, id=given["OS-TRUST:trust"]["id"])
+        if len(given) != 1:
+            raise BadRequest("A trust is a scope of its own.")
+        if trust is None:
+            raise Unauthorized(WRONG)
+        return Wanted(scope="project", target_id=trust.project_id, explicit=True, trust=trust)
     kinds = [kind for kind in ("project", "domain", "system") if kind in given]
     if len(kinds) != 1:
         raise BadRequest("A scope is one of project, domain, system, unscoped.")
@@ -194,25 +171,29 @@ def wanted_scope(tx: Tx, given: Any) -> Wanted:
 
 def scope_for(tx: Tx, user: User, proven: Proven, wanted: Wanted) -> Wanted:
     """The scope of the new token: that of the credential, the one asked for, or the user's default project."""
-    if proven.credential is not None:
-        project_id = proven.credential.project_id
-        if wanted.explicit and (wanted.scope, wanted.target_id) != ("project", project_id):
-            raise Unauthorized("An application credential is valid for its own project only.")
+    delegated = proven.credential or proven.access_token
+    if delegated is not None:
+        project_id = delegated.project_id
+        if wanted.trust or (wanted.explicit and (wanted.scope, wanted.target_id) != ("project", project_id)):
+            raise Unauthorized("What was delegated is valid for its own project only.")
         return Wanted(scope="project", target_id=project_id, explicit=True)
     if not wanted.explicit and user.default_project_id:
         return Wanted(scope="project", target_id=user.default_project_id)
     return wanted
 
 
-def check_unchanged(tx: Tx, proven: Proven) -> None:
-    """Refuse a password or secret that was changed while it was being checked."""
+def check_unchanged(tx: Tx, proven: Proven, rules: Identity, now: float) -> None:
+    """Refuse a password or secret that was changed, and a user who was locked out, while it was being checked."""
     if any(stored_hash(tx, owner) != fitted for owner, fitted in proven.hashes.items()):
+        raise Unauthorized(WRONG)
+    user = USERS.get(tx, id=proven.user_id) if proven.user_id in proven.hashes else None
+    if user is not None and locked(tx, user, rules, now):
         raise Unauthorized(WRONG)
 
 
 def check_rescope(parent: Payload, proven: Proven) -> None:
-    """Refuse to make another token from one that an application credential stands behind (LP 2144966)."""
-    if parent.application_credential_id:
-        raise Forbidden("A token of an application credential cannot be exchanged for another one.")
+    """Refuse to make another token from one by which somebody acts for a user (LP 2144966, OSSA-2014-022)."""
+    if parent.delegated:
+        raise Forbidden("A token of what a user delegated cannot be exchanged for another one.")
     if proven.user_id and proven.user_id != parent.user_id:
         raise Unauthorized(WRONG)

@@ -3,7 +3,7 @@
 Nothing reversible is kept: the memory holds HMACs under a key that dies with the process, over the owner,
 the stored hash and the password, so a changed password is forgotten by itself.  A wrong password, and
 one for an owner that does not exist, always costs the whole hash (CVE-2021-38155 is about telling them
-apart).  Parameters: OWASP Password Storage Cheat Sheet, argon2id with 19 MiB, t=2, p=1.
+apart).  Parameters: core.config.Identity.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from msgspec import Struct
 
+from pileus.core.config import Identity
 from pileus.core.errors import ServiceUnavailable
 from pileus.db.connect import Tx
 from pileus.db.rows import Table
@@ -99,8 +100,8 @@ class Verified:
 class Passwords:
     """Hashing and verifying for one process."""
 
-    def __init__(self) -> None:
-        self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+    def __init__(self, memory_kib: int, passes: int) -> None:
+        self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=1)
         self._pool = ThreadPoolExecutor(THREADS, "password")
         self._waiting = 0
         self._verified = Verified()
@@ -110,7 +111,7 @@ class Passwords:
         return await self._slowly(lambda: self.hash_now(password))
 
     def hash_now(self, password: str) -> str:
-        """The hash to store, computed in the caller's thread (about 35 ms)."""
+        """The hash to store, computed in the caller's thread (about 35 ms at the defaults)."""
         return self._hasher.hash(password.encode("utf-8", "surrogatepass"))
 
     async def verify(self, owner_id: str, stored: str, password: str) -> bool:
@@ -141,11 +142,11 @@ class Passwords:
             self._waiting -= 1
 
 
-@functools.lru_cache(maxsize=1)
-def _of_process(_pid: int) -> Passwords:
-    return Passwords()
+@functools.lru_cache(maxsize=4)
+def _of_process(_pid: int, memory_kib: int, passes: int) -> Passwords:
+    return Passwords(memory_kib, passes)
 
 
-def passwords() -> Passwords:
+def passwords(rules: Identity) -> Passwords:
     """The one pool and memory of this process; a forked child gets its own."""
-    return _of_process(os.getpid())
+    return _of_process(os.getpid(), rules.hash_memory_kib, rules.hash_passes)

@@ -108,6 +108,35 @@ class ApplicationCredential(Struct, frozen=True, kw_only=True):
     access_rules: list[str] | None = None  # ids; None: no restriction
 
 
+class Trust(Struct, frozen=True, kw_only=True):
+    """A trustor lets a trustee act on a project with some of the trustor's roles."""
+
+    id: str
+    trustor_user_id: str
+    trustee_user_id: str
+    project_id: str
+    impersonation: bool  # the trustee's tokens bear the trustor's name
+    roles: list[str]  # ids; all of them must be the trustor's still
+    expires_at: float | None = None
+    remaining_uses: int | None = None  # tokens that may still be made by it; None: any number
+    redelegated_trust_id: str | None = None  # the trust by which this one was made
+    redelegation_count: int = 0  # how often it may be passed on
+    created_at: float
+    extra: dict[str, Any] = {}
+
+
+class AccessToken(Struct, frozen=True, kw_only=True):
+    """A user lets a consumer act on a project with some of the user's roles (OAuth 1.0a)."""
+
+    id: str
+    consumer_id: str
+    sealed_secret: str
+    user_id: str
+    project_id: str
+    roles: list[str]
+    expires_at: float
+
+
 class Service(Struct, frozen=True, kw_only=True):
     """An entry of the catalog."""
 
@@ -140,5 +169,7 @@ IMPLIED_ROLES = Watched(ImpliedRole, "implied_roles", ("prior_role_id", "implied
 ASSIGNMENTS = Watched(Assignment, "role_assignments", ("role_id", "user_id", "group_id", "target_id", "inherited"))
 ACCESS_RULES = Watched(AccessRule, "access_rules")
 APPLICATION_CREDENTIALS = Watched(ApplicationCredential, "application_credentials")
+TRUSTS = Watched(Trust, "trusts")
+ACCESS_TOKENS = Watched(AccessToken, "oauth_access_tokens")
 SERVICES = Watched(Service, "services")
 ENDPOINTS = Watched(Endpoint, "endpoints")

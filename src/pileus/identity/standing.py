@@ -1,16 +1,20 @@
 """Who a user is on a scope right now: enabled, with which roles.  Tokens and log-ins are both judged here."""
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pileus.db.connect import Tx
 from pileus.identity.rows import (
     ACCESS_RULES,
+    ACCESS_TOKENS,
     APPLICATION_CREDENTIALS,
     PROJECTS,
+    TRUSTS,
     USERS,
     AccessRule,
+    AccessToken,
     ApplicationCredential,
     Project,
+    Trust,
     User,
 )
 from pileus.identity.token import ScopeKind
@@ -65,6 +69,20 @@ class Standing(Struct, frozen=True, kw_only=True):
     roles: tuple[tuple[str, str], ...] = ()  # (id, name), implied ones included
     credential: ApplicationCredential | None = None
     access_rules: tuple[AccessRule, ...] | None = None  # None: the token may be used for everything
+    trust: Trust | None = None
+    partners: tuple[User, ...] = ()  # the other parties of the trust, and of those by which it was made
+    access_token: AccessToken | None = None
+
+    @property
+    def generation(self) -> int:
+        """Raised when tokens of any of the users behind it must end."""
+        return self.user.generation + sum(partner.generation for partner in self.partners)
+
+    @property
+    def ends_at(self) -> float | None:
+        """When what was delegated ends; None: never, or nothing was delegated."""
+        given = self.credential or self.trust or self.access_token
+        return given.expires_at if given is not None else None
 
 
 def effective_roles(tx: Tx, user_id: str, scope: ScopeKind, target_id: str) -> list[tuple[str, str]]:
@@ -96,18 +114,28 @@ def user_and_domain(tx: Tx, user_id: str) -> tuple[User, Project]:
 
 
 def standing(
-    tx: Tx, user_id: str, scope: ScopeKind, target_id: str = "", *, credential_id: str = "", now: float
-) -> Standing:
-    """Judge a user on a scope; raises Refused unless they are enabled there and have a role."""
+    tx: Tx, user_id: str, scope: ScopeKind, target_id: str = "", *, credential_id: str = "", trust_id: str = "",
+    access_token_id: str = "", now: float,
+) -> Standing:  # fmt: skip
+    """Judge a user on a scope; raises Refused unless they are enabled there and have a role.
+
+    With a trust the user is the trustor where it impersonates, the trustee otherwise.
+    """
     user, user_domain = user_and_domain(tx, user_id)
     if scope == "unscoped":
         return Standing(user=user, user_domain=user_domain, scope=scope)
     target = target_domain = None
     if scope != "system":
         target, target_domain = _target(tx, scope, target_id)
+    if trust_id:
+        who = Standing(user=user, user_domain=user_domain, scope=scope, target=target, target_domain=target_domain)
+        return _by_trust(tx, trust_id, who, now)
     roles = effective_roles(tx, user_id, scope, target_id)
-    credential, rules = None, None
-    if credential_id:
+    credential, rules, access_token = None, None, None
+    if access_token_id:
+        access_token = _access_token(tx, access_token_id, user_id, target_id, now)
+        roles = _held(tx, access_token.roles, roles)
+    elif credential_id:
         credential = _credential(tx, credential_id, user_id, target_id, now)
         granted = {role_id for role_id, _ in with_implied(tx, credential.roles)}
         roles = [role for role in roles if role[0] in granted]
@@ -116,8 +144,53 @@ def standing(
         raise Refused(f"user {user_id} has no role on {scope} {target_id}")
     return Standing(
         user=user, user_domain=user_domain, scope=scope, target=target, target_domain=target_domain,
-        roles=tuple(roles), credential=credential, access_rules=rules,
+        roles=tuple(roles), credential=credential, access_rules=rules, access_token=access_token,
     )  # fmt: skip
+
+
+def _held(tx: Tx, delegated: list[str], held: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Delegated roles with what they imply; raises Refused when one of them is no longer held."""
+    ids = {role_id for role_id, _ in held}
+    if not ids.issuperset(delegated):
+        raise Refused("a role that was delegated is no longer held")
+    granted = {role_id for role_id, _ in with_implied(tx, delegated)}
+    return [role for role in held if role[0] in granted]
+
+
+def _by_trust(tx: Tx, trust_id: str, who: Standing, now: float) -> Standing:
+    """The standing of a trust's token; raises Refused unless all its parties are enabled and the trust is alive."""
+    trust = TRUSTS.get(tx, id=trust_id)
+    if trust is None or who.target is None or who.scope != "project" or trust.project_id != who.target.id:
+        raise Refused(f"trust {trust_id} is gone, or of another project")
+    if trust.expires_at is not None and trust.expires_at <= now:
+        raise Refused(f"trust {trust_id} has expired")
+    if who.user.id != (trust.trustor_user_id if trust.impersonation else trust.trustee_user_id):
+        raise Refused(f"trust {trust_id} is of others")
+    roles = _held(tx, trust.roles, effective_roles(tx, trust.trustor_user_id, "project", trust.project_id))
+    if not roles:
+        raise Refused(f"trust {trust_id} gives no role")
+    others = sorted(parties(tx, trust) - {who.user.id})
+    partners = tuple(user_and_domain(tx, user_id)[0] for user_id in others)
+    return structs.replace(who, roles=tuple(roles), trust=trust, partners=partners)
+
+
+def parties(tx: Tx, trust: Trust) -> set[str]:
+    """Ids of trustor and trustee, and of those of the trusts by which this one was made."""
+    found = {trust.trustor_user_id, trust.trustee_user_id}
+    while trust.redelegated_trust_id is not None:
+        above = TRUSTS.get(tx, id=trust.redelegated_trust_id)
+        assert above is not None, "the schema keeps trusts no longer than those above them"
+        trust = above
+        found |= {trust.trustor_user_id, trust.trustee_user_id}
+    return found
+
+
+def _access_token(tx: Tx, token_id: str, user_id: str, project_id: str, now: float) -> AccessToken:
+    """The OAuth access token, alive and of this user and project; raises Refused."""
+    found = ACCESS_TOKENS.get(tx, id=token_id)
+    if found is None or found.user_id != user_id or found.project_id != project_id or found.expires_at <= now:
+        raise Refused(f"access token {token_id} is gone")
+    return found
 
 
 def _target(tx: Tx, scope: ScopeKind, target_id: str) -> tuple[Project, Project | None]:

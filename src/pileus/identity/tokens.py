@@ -49,7 +49,6 @@ class Tokens:
     """Issues and examines tokens under the keys of one folder."""
 
     def __init__(self, keys_folder: Path):
-        ensure_keys(keys_folder)
         self.ring = KeyRing(keys_folder / TOKEN_RING)
         self.catalog = Catalog()
         self._known: OrderedDict[str, Known] = OrderedDict()
@@ -61,8 +60,8 @@ class Tokens:
         expires = now + TOKEN_SECONDS
         if parent is not None:
             expires = min(expires, parent.expires_at)
-        if who.credential is not None and who.credential.expires_at is not None:
-            expires = min(expires, who.credential.expires_at)
+        if who.ends_at is not None:
+            expires = min(expires, who.ends_at)
         payload = Payload(
             user_id=who.user.id,
             methods=tuple(methods),
@@ -72,9 +71,11 @@ class Tokens:
             expires_at=expires,
             audit_id=new_audit_id(),
             parent_audit_id=parent.audit_ids[-1] if parent else "",
-            user_generation=who.user.generation,
+            user_generation=who.generation,
             scope_generation=who.target.generation if who.target else 0,
             application_credential_id=who.credential.id if who.credential else "",
+            trust_id=who.trust.id if who.trust else "",
+            access_token_id=who.access_token.id if who.access_token else "",
         )
         return sign(payload, self.ring, now), payload
 
@@ -91,8 +92,8 @@ class Tokens:
         if known.payload.expires_at <= now:
             self._known.pop(token, None)
             return None
-        credential = known.standing.credential
-        if credential is not None and credential.expires_at is not None and credential.expires_at <= now:
+        ends_at = known.standing.ends_at
+        if ends_at is not None and ends_at <= now:
             return None
         return known
 
@@ -104,12 +105,13 @@ class Tokens:
         try:
             who = standing(
                 tx, payload.user_id, payload.scope, payload.scope_id,
-                credential_id=payload.application_credential_id, now=now,
+                credential_id=payload.application_credential_id, trust_id=payload.trust_id,
+                access_token_id=payload.access_token_id, now=now,
             )  # fmt: skip
         except Refused as why:
             log.info("token %s refused: %s", payload.audit_id, why)
             return None
-        if who.user.generation != payload.user_generation:
+        if who.generation != payload.user_generation:
             return None
         if who.target is not None and who.target.generation != payload.scope_generation:
             return None

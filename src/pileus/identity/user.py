@@ -17,8 +17,10 @@ from pileus.core.schema import BOOLEAN, NAME, Schema
 from pileus.db.connect import Conflict
 from pileus.http.app import Call
 from pileus.identity.domain import domain_for_new, require_domain
+from pileus.identity.factors import prove_password
 from pileus.identity.login import WRONG
-from pileus.identity.passwords import MAX_LENGTH, PASSWORD_HASHES, forget_hashes, keep_hash, passwords, stored_hash
+from pileus.identity.password_rules import FAILURES, check_age, check_pattern, greet, keep_password, past_hashes
+from pileus.identity.passwords import MAX_LENGTH, PASSWORD_HASHES, forget_hashes, passwords, stored_hash
 from pileus.identity.rows import PROJECTS, USERS, User
 from pileus.identity.service import (
     ADMIN,
@@ -76,8 +78,17 @@ def load_user(ctx: Context, user_id: str, **_path: str) -> User:
 
 async def hash_new_password(call: Call) -> Mapping[str, Any]:
     """`hashed`: the hash of the password in the body, None without one."""
-    password = call.body["user"].get("password")
-    return {"hashed": None if password is None else await passwords().hash(password)}
+    password, rules = call.body["user"].get("password"), call.app.settings.config.identity
+    if password is None:
+        return {"hashed": None}
+    check_pattern(rules, password)
+    return {"hashed": await passwords(rules).hash(password)}
+
+
+def given_password(ctx: Context, user: User, hashed: str) -> float | None:
+    """Keep a password that an administrator set; when it expires."""
+    rules = ctx.settings.config.identity
+    return keep_password(ctx.tx, user.id, user.options, hashed, rules, ctx.now, own=False)
 
 
 @IDENTITY.op("GET", "/users", rule="identity:list_users", allow=DOMAIN_READER, load=own_domain, gives=Many(USER))
@@ -117,8 +128,12 @@ def create_user(ctx: Context, body: dict[str, Any], hashed: str | None) -> User:
         USERS.insert(ctx.tx, user)
     except Conflict:
         raise Conflicted(f"Conflict occurred attempting to store user - Duplicate entry: {user.name}.") from None
-    if hashed is not None:
-        keep_hash(ctx.tx, user.id, hashed)
+    if ctx.settings.config.identity.inactive_days:
+        greet(ctx.tx, user.id, ctx.now)
+    if hashed is None:
+        return user
+    user = structs.replace(user, password_expires_at=given_password(ctx, user, hashed))
+    USERS.save(ctx.tx, user, ("password_expires_at",))
     return user
 
 
@@ -142,7 +157,10 @@ def update_user(ctx: Context, user: User, body: dict[str, Any], hashed: str | No
     if "options" in changes:
         changes["options"] = merged_options(user.options, changes["options"])
     if hashed is not None:
-        keep_hash(ctx.tx, user.id, hashed)
+        changed = structs.replace(user, options=changes.get("options", user.options))
+        changes["password_expires_at"] = given_password(ctx, changed, hashed)
+    if changes.get("enabled") is True:
+        greet(ctx.tx, user.id, ctx.now)
     if hashed is not None or changes.get("enabled") is False:
         changes["generation"] = user.generation + 1
         record_request(ctx, "user", user.id, "end_tokens", "success")
@@ -157,6 +175,7 @@ def update_user(ctx: Context, user: User, body: dict[str, Any], hashed: str | No
 def delete_user(ctx: Context, user: User) -> Reply:
     """Delete a user with all that is theirs alone."""
     forget_hashes(ctx.tx, "user_id = ?", user.id)
+    FAILURES.delete(ctx.tx, user_id=user.id)
     PASSWORD_HASHES.delete(ctx.tx, owner_id=user.id)
     USERS.delete(ctx.tx, id=user.id)
     return Reply()
@@ -186,13 +205,18 @@ PASSWORD_CHANGE: Schema = {
 
 
 async def prove_original(call: Call) -> Mapping[str, Any]:
-    """`stored`: the hash that the original password fits; `hashed`: that of the new one.  Raises Unauthorized."""
+    """`stored`: the hash that the original password fits; `hashed`: that of the new one.
+
+    Raises Unauthorized for a wrong original, BadRequest for a new one that the user had before.
+    """
     assert call.match is not None
-    given, user_id = call.body["user"], call.match.path["user_id"]
-    stored = await call.read(lambda ctx: stored_hash(ctx.tx, user_id))
-    if not await passwords().verify(user_id, stored, given["original_password"]):
-        raise Unauthorized(WRONG)
-    return {"stored": stored, "hashed": await passwords().hash(given["password"])}
+    given, user_id, rules = call.body["user"], call.match.path["user_id"], call.app.settings.config.identity
+    proof = await prove_password(call, {"id": user_id, "password": given["original_password"]}, expired=True)
+    check_pattern(rules, given["password"])
+    for past in await call.read(lambda ctx: past_hashes(ctx.tx, user_id, rules)):
+        if await passwords(rules).verify(user_id, past, given["password"]):
+            raise BadRequest(f"password: the last {rules.unique_last} passwords cannot be chosen again.")
+    return {"stored": proof.hashes[user_id], "hashed": await passwords(rules).hash(given["password"])}
 
 
 @IDENTITY.op(
@@ -207,7 +231,9 @@ def change_own_password(ctx: Context, user_id: str, body: dict[str, Any], stored
         raise BadRequest("The option lock_password of this user forbids changing the password.")
     if body["user"]["password"] == body["user"]["original_password"]:
         raise BadRequest("The new password is the old one.")
-    keep_hash(ctx.tx, user.id, hashed)
-    USERS.update(ctx.tx, {"generation": user.generation + 1}, id=user.id)
+    rules = ctx.settings.config.identity
+    check_age(ctx.tx, user, rules, ctx.now)
+    expires = keep_password(ctx.tx, user.id, user.options, hashed, rules, ctx.now, own=True)
+    USERS.update(ctx.tx, {"generation": user.generation + 1, "password_expires_at": expires}, id=user.id)
     record_request(ctx, "user", user.id, "change_password", "success")
     return Reply()

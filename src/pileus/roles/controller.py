@@ -196,11 +196,13 @@ def prepare(config: Config, admin_password: str, folder_owner: int) -> list[str]
         folder.chmod(mode)
     if config.controller_address:
         authority.ensure_authority(config.folder / "keys", config.controller_address)
+    identity.ensure_keys(config.folder / "keys")
     db = connect(config.database_url)
     applied = migrate(db)
     db.transact(
         lambda tx: identity.bootstrap(
-            tx, admin_password=admin_password, public_url=config.url, region=config.region, now=time.time()
+            tx, admin_password=admin_password, public_url=config.url, region=config.region, now=time.time(),
+            rules=config.identity,
         )
     )
     db.close()
