@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from pileus.core import log as logs
 from pileus.core.config import Config, host_and_port
-from pileus.http.server import listen
+from pileus.http.server import allow_many_files, listen
 from pileus.node.agent import listen_unix
 from pileus.roles import controller, joining, node
 from pileus.roles.supervisor import Role, Supervisor
@@ -57,6 +57,7 @@ def run(config: Config, admin_password: str) -> None:
         (config.folder / name).mkdir(parents=True, exist_ok=True)
     logs.set_up("supervisor", config.folder / "logs" / "pileus.log", config.log_level)
     supervisor = Supervisor(config.folder / "run")
+    allow_many_files()
     member = joining.membership(config)
     roles = []
     if config.roles:
