@@ -1,11 +1,13 @@
 """Compute's API with a host or two and servers as rows, for the tests of what stands beside servers."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from direct import ADMIN, DEMO, OTHER, Answer, Direct
 from pileus.compute.facade import SERVICE
 from pileus.compute.server.rows import SERVERS, Server, Size
+from pileus.core.config import Config
 from pileus.core.ids import new_id
 from pileus.core.nodes import NODES, Node
 from pileus.db.connect import Tx
@@ -19,7 +21,7 @@ class Compute:
     """The API; `hosts` and `server` put rows in place that agents and lives would write."""
 
     def __init__(self, folder: Path):
-        self.direct = Direct([SERVICE], folder)
+        self.direct = Direct([SERVICE], folder, SimpleNamespace(config=Config(name="controller")))
         self.direct.db.transact(self._projects)
 
     @staticmethod

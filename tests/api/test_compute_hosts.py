@@ -47,7 +47,7 @@ def test_an_aggregate_lives_and_ends(api: Compute) -> None:
     assert metadata == {"availability_zone": "z1", "ssd": "true"}
     assert act(api, here, set_metadata={"metadata": {"availability_zone": None}}).status == 400
     assert api("DELETE", here).status == 200
-    assert api("GET", here).status == 404 and api("GET", "/os-aggregates/x").status == 400
+    assert [api("GET", f"/os-aggregates/{bad}").status for bad in (made["id"], "-1", "x")] == [404, 404, 400]
 
 
 @pytest.mark.parametrize(
@@ -279,3 +279,13 @@ def test_hosts_of_old(api: Compute) -> None:
         assert api("GET", f"/os-hosts/host-1/{action}").status == 501
         assert api("GET", f"/os-hosts/nope/{action}").status == 404
     assert api("GET", "/os-hosts", at="2.43").status == 404 and api("GET", "/os-hosts", caller="demo").status == 403
+
+
+def test_audit_logs_say_that_no_host_ran_one(api: Compute) -> None:
+    log = api("GET", "/os-instance_usage_audit_log").json["instance_usage_audit_logs"]
+    assert log["hosts_not_run"] == ["host-1", "host-2"] and log["overall_status"].startswith("0 of 2 hosts done")
+    told = api("GET", "/os-instance_usage_audit_log/2026-03-15 10:00:00").json["instance_usage_audit_log"]
+    assert (told["period_beginning"], told["period_ending"]) == ("2026-02-01 00:00:00", "2026-03-01 00:00:00")
+    for bad in ("invalid", "0001-01-01 00:00:00", "2026-13-01 00:00:00"):
+        assert api("GET", f"/os-instance_usage_audit_log/{bad}").status == 400
+    assert api("GET", "/os-instance_usage_audit_log", caller="demo").status == 403

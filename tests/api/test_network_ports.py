@@ -311,5 +311,6 @@ def test_rules_have_one_form(n: Networking) -> None:
 
     assert made(protocol="ICMP", ethertype="ipv6")["protocol"] == "ipv6-icmp"
     assert made(protocol=6)["protocol"] == "6"
-    assert made(protocol="any", remote_ip_prefix="10.0.0.7/8")["normalized_cidr"] == "10.0.0.0/8"
+    rule = made(protocol="any", remote_ip_prefix="10.0.0.7/8")
+    assert (rule["remote_ip_prefix"], rule["normalized_cidr"]) == ("10.0.0.7/8", "10.0.0.0/8")
     assert made(protocol="udp", port_range_min="5", port_range_max="7")["port_range_max"] == 7

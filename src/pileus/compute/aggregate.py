@@ -61,7 +61,7 @@ _ZONE: Schema = {**NAME, "type": ["string", "null"], "pattern": r"^(?!\s)[^\n:]*
 
 def load_aggregate(ctx: Context, aggregate_id: str) -> Aggregate:
     """An aggregate by its number; raises BadRequest, NotFound."""
-    if not (aggregate_id.isascii() and aggregate_id.isdigit()):
+    if not (aggregate_id.isascii() and aggregate_id.removeprefix("-").isdigit()):
         raise BadRequest(f"Invalid input received: id: {aggregate_id[:80]!r} is not an integer")
     number = int(aggregate_id[:12])
     found = AGGREGATES.get(ctx.tx, number=number)

@@ -111,6 +111,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     accelerator: Literal["kvm", "tcg", "fake"]
     traits: tuple[str, ...] = ()  # placement trait names
     version: str = ""
+    booted_at: float = 0.0  # when the machine started, seconds since the epoch; 0: not told
 
 
 class Refused(Exception):

@@ -28,7 +28,7 @@ def list_hosts(ctx: Context, query: Query) -> dict[str, Any]:
     return {
         "hosts": [
             {"host_name": s.host, "service": s.binary.removeprefix("nova-"), "zone": s.zone}
-            for s in running(ctx.tx, ctx.now)
+            for s in running(ctx)
             if s.status == "enabled" and zone in (None, "", s.zone)
         ]
     }

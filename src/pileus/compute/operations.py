@@ -2,6 +2,7 @@
 
 from pileus.compute import (
     aggregate,
+    audit_log,
     availability_zone,
     extensions,
     external_events,
@@ -19,6 +20,8 @@ from pileus.compute import (
     usage,
     versions,
 )
+from pileus.compute.forwarding import floating_ips, networks, security_groups, volumes
+from pileus.compute.forwarding import images as forwarded_images
 from pileus.compute.server import (
     actions,
     api,
@@ -35,8 +38,8 @@ from pileus.compute.server import (
 )
 
 __all__ = [
-    "actions", "aggregate", "api", "attachments", "availability_zone", "changes", "consoles", "extensions",
-    "external_events", "flavor", "flavor_access", "flavor_extra_specs", "history", "hosts", "hypervisors", "images",
-    "interfaces", "keypair", "limits", "metadata", "migrations", "quota", "quota_class", "reports", "server_group",
-    "services", "tags", "usage", "versions",
+    "actions", "aggregate", "api", "attachments", "audit_log", "availability_zone", "changes", "consoles", "extensions",
+    "external_events", "flavor", "flavor_access", "flavor_extra_specs", "floating_ips", "forwarded_images", "history",
+    "hosts", "hypervisors", "images", "interfaces", "keypair", "limits", "metadata", "migrations", "networks", "quota",
+    "quota_class", "reports", "security_groups", "server_group", "services", "tags", "usage", "versions", "volumes",
 ]  # fmt: skip

@@ -51,6 +51,7 @@ COMPUTE = Service(
     versions=("2.1", "2.104"),
     version_header="compute",
     legacy_header="x-openstack-nova-api-version",
+    empty_ids=False,
 )
 COMPUTE.rule("context_is_admin", "role:admin")
 COMPUTE.rule("admin_api", "role:admin")

@@ -3,7 +3,6 @@
 The controller's scheduler and conductor are its workers: they are up while no work waits for longer than a minute.
 """
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -63,9 +62,9 @@ SERVICE = Fields(
 )
 
 
-def running(tx: Tx, now: float) -> list[Running]:
+def running(ctx: Context) -> list[Running]:
     """All services."""
-    return [*_controller(tx, now), *(_of(host) for host in hosts(tx, now))]
+    return [*_controller(ctx), *(_of(host) for host in hosts(ctx.tx, ctx.now))]
 
 
 def _of(host: Host) -> Running:
@@ -76,9 +75,10 @@ def _of(host: Host) -> Running:
     )  # fmt: skip
 
 
-def _controller(tx: Tx, now: float) -> list[Running]:
-    late = tx.one("select 1 from work where due < ? and lease < ?", now - LATE_SECONDS, now)
-    host = socket.gethostname()
+def _controller(ctx: Context) -> list[Running]:
+    now = ctx.now
+    late = ctx.tx.one("select 1 from work where due < ? and lease < ?", now - LATE_SECONDS, now)
+    host = ctx.settings.config.node_name
     return [
         Running(
             id=derived_id(host, binary), number=number, binary=binary, host=host, zone="internal", status="enabled",
@@ -95,7 +95,7 @@ def list_services(ctx: Context, query: Query) -> list[Running]:
     host, binary = query.one("host"), query.one("binary")
     return [
         service
-        for service in running(ctx.tx, ctx.now)
+        for service in running(ctx)
         if (not host or service.host == host) and (not binary or service.binary == binary)
     ]
 
@@ -183,11 +183,11 @@ def load_service(ctx: Context, service_id: str) -> Running:
     if ctx.version >= (2, 53):
         if not is_uuid(service_id):
             raise BadRequest(f"Invalid uuid {service_id[:80]}")
-        found = next((s for s in running(ctx.tx, ctx.now) if s.id == service_id.lower()), None)
+        found = next((s for s in running(ctx) if s.id == service_id.lower()), None)
     else:
         if not (service_id.isascii() and service_id.isdigit()):
             raise BadRequest(f"Invalid input received: id: {service_id[:80]!r} is not an integer")
-        found = next((s for s in running(ctx.tx, ctx.now) if str(s.number) == service_id), None)
+        found = next((s for s in running(ctx) if str(s.number) == service_id), None)
     if found is None:
         raise NotFound(f"Service {service_id[:80]} not found.")
     return found

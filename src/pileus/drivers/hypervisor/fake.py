@@ -26,7 +26,9 @@ from pileus.compute.drivers import (
 )
 
 LOG_BYTES = 1 << 20
-ROOMY = Capabilities(vcpus=64, ram_mib=262_144, disk_gib=10_000, accelerator="fake", version="1.0")
+ROOMY = Capabilities(
+    vcpus=64, ram_mib=262_144, disk_gib=10_000, accelerator="fake", version="1.0", booted_at=1_767_225_600.0
+)  # fmt: skip
 
 
 def no_faults(verb: str) -> None:

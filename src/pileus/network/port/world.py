@@ -53,7 +53,7 @@ def rules_wish(rules: Iterable[SecurityGroupRule]) -> list[drivers.Rule]:
             direction="ingress" if rule.direction == "ingress" else "egress",
             ethertype="IPv6" if rule.ethertype == "IPv6" else "IPv4",
             protocol=rule.protocol or "", port_min=rule.port_range_min, port_max=rule.port_range_max,
-            remote_cidr=rule.remote_ip_prefix or "", remote_group=rule.remote_group_id or "",
+            remote_cidr=rule.normalized_cidr or "", remote_group=rule.remote_group_id or "",
         )
         for rule in rules
     ]  # fmt: skip

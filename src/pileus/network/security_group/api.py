@@ -65,7 +65,7 @@ RULE = Fields(
         Field("port_range_min", "crqs", NUMBER),
         Field("port_range_max", "crqs", NUMBER),
         Field("remote_ip_prefix", "crqs", {"anyOf": [CIDR, {"type": "null"}, {"enum": [""]}]}),
-        Field("normalized_cidr", "r", get="remote_ip_prefix"),
+        Field("normalized_cidr", "r"),
         Field("remote_group_id", "crqs", {"type": ["string", "null"], "maxLength": 255}),
         Field("remote_address_group_id", "cr", {"type": "null"}, get=lambda _row, _ctx: None),
         Field("description", "crqs", TEXT, default=""),

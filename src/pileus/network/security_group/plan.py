@@ -71,12 +71,12 @@ def _protocol(given: str | int | None, ethertype: str) -> str | None:
 def _prefix(given: str | None, ethertype: str) -> str | None:
     if not given:
         return None
-    net = ipaddress.ip_network(given, strict=False)
-    if f"IPv{net.version}" != ethertype:
+    prefix = ipaddress.ip_interface(given)
+    if f"IPv{prefix.version}" != ethertype:
         raise BadRequest(
             f"Conflicting value ethertype {ethertype} for CIDR {given}", kind="SecurityGroupRuleParameterConflict"
         )
-    return str(net)
+    return str(prefix)
 
 
 def _port(given: Mapping[str, Any], name: str) -> int | None:

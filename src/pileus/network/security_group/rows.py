@@ -1,5 +1,6 @@
 """Security groups and their rules in the database."""
 
+import ipaddress
 from collections.abc import Iterable
 
 from msgspec import Struct, structs
@@ -42,12 +43,17 @@ class SecurityGroupRule(Struct, frozen=True, kw_only=True):
     protocol: str | None = None
     port_range_min: int | None = None
     port_range_max: int | None = None
-    remote_ip_prefix: str | None = None
+    remote_ip_prefix: str | None = None  # as it was given, host bits and all
     remote_group_id: str | None = None
     said: str = ""
     revision: int = 0
     created_at: float
     updated_at: float
+
+    @property
+    def normalized_cidr(self) -> str | None:
+        """The network that the prefix means."""
+        return str(ipaddress.ip_network(self.remote_ip_prefix, strict=False)) if self.remote_ip_prefix else None
 
 
 GROUPS = Table(SecurityGroup, "security_groups")
@@ -105,7 +111,7 @@ def rules_of(tx: Tx, group_ids: Iterable[str]) -> list[SecurityGroupRule]:
 def distinct(rule: SecurityGroupRule) -> str:
     """What tells a rule from the others of its group."""
     parts = (rule.direction, rule.ethertype, rule.protocol, rule.port_range_min, rule.port_range_max,
-             rule.remote_ip_prefix, rule.remote_group_id)  # fmt: skip
+             rule.normalized_cidr, rule.remote_group_id)  # fmt: skip
     return "|".join("" if part is None else str(part) for part in parts)
 
 

@@ -108,6 +108,7 @@ class QemuHypervisor:
             accelerator=self.accelerator,
             traits=_TRAITS,
             version=self._version,
+            booted_at=_booted_at(),
         )
 
     def ensure_image(self, image: ImageSource) -> int | None:
@@ -269,6 +270,12 @@ def _refuse(guest: Guest) -> None:
 def _boots_at_once(chosen: str) -> int:
     processors = os.cpu_count() or 1
     return max(2, processors) if chosen == "tcg" else 8 * processors
+
+
+def _booted_at() -> float:
+    """When this machine started, seconds since the epoch (proc_stat(5))."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("btime ")))
 
 
 def _ram_mib() -> int:
