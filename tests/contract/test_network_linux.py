@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from network_lab import Lab, routed, tear_down
 
+from network_lab import Lab, routed, tear_down
 from pileus.drivers.switch.linux import LinuxSwitch, PhysicalNet, namespaces
 
 NETNS = f"nln{os.getpid() % 10000}"

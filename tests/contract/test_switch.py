@@ -117,10 +117,16 @@ class LinuxBench:
 
         def look() -> list[str]:
             links = [str(link["ifname"]) for link in namespaces.run_json(["ip", "-json", "link", "show"])]
-            addresses = namespaces.run(["ip", "-br", "address"]).splitlines() + namespaces.run(["ip", "route"]).splitlines()
+            addresses = (
+                namespaces.run(["ip", "-br", "address"]).splitlines() + namespaces.run(["ip", "route"]).splitlines()
+            )
             rules = namespaces.run(["nft", "list", "ruleset"])
             words = rules.replace(",", "\n").replace("elements = {", "\n").replace("}", "\n").splitlines()
-            shown = [" ".join([text.split()[0].split("@")[0], *text.split()[2:]]) for text in addresses if "fe80:" not in text]
+            shown = [
+                " ".join([text.split()[0].split("@")[0], *text.split()[2:]])
+                for text in addresses
+                if "fe80:" not in text
+            ]
             return sorted(links) + sorted(shown) + sorted(line.strip() for line in words if line.strip())
 
         spaces = namespaces.listed(NETNS)
