@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -264,6 +265,24 @@ def test_a_volume_is_attached_while_running_and_comes_back_available(cloud: Serv
     assert cloud.volume(volume)["status"] == "available" and volume not in cloud.guest(server).disks
 
 
+def test_a_guest_that_keeps_a_device_is_none_the_worse_for_it_and_may_be_asked_again(cloud: ServerCloud) -> None:
+    server, volume = cloud.boot(), cloud.make_volume()
+    path = f"{COMPUTE}/servers/{server}/os-volume_attachments"
+    cloud.call("POST", path, {"volumeAttachment": {"volumeId": volume}})
+    cloud.run()
+    hypervisor: Any = next(iter(cloud.nodes.values())).hypervisor
+    hypervisor.ensure_guest = lambda guest: None
+    assert cloud.call("DELETE", f"{path}/{volume}").status == 202
+    cloud.run(600.0)
+    assert cloud.status(server) == "ACTIVE" and cloud.volume(volume)["status"] == "in-use"
+    told = cloud.call("GET", f"{COMPUTE}/servers/{server}/os-instance-actions").json["instanceActions"][0]
+    assert told["action"] == "detach_volume" and f"the guest has not let go of {volume}" in told["message"]
+    del hypervisor.ensure_guest
+    assert cloud.call("DELETE", f"{path}/{volume}").status == 202
+    cloud.run()
+    assert cloud.volume(volume)["status"] == "available"
+
+
 def test_booting_from_a_new_volume(cloud: ServerCloud) -> None:
     before = cloud.leftovers()
     mapping = [{"boot_index": 0, "source_type": "image", "destination_type": "volume", "uuid": cloud.image,
@@ -299,6 +318,7 @@ def test_a_volume_backed_server_is_rebuilt_in_its_volume(cloud: ServerCloud) -> 
                 "volume_size": 1}]  # fmt: skip
     server, other = cloud.boot({"imageRef": None, "block_device_mapping_v2": mapping}), cloud.make_image("other")
     volume = cloud.guest(server).disks
+    next(iter(cloud.nodes.values())).block._rounds = 3  # exports and images take their time
     assert cloud.do(server, "rebuild", {"imageRef": other}) == "ACTIVE"
     assert cloud.guest(server).disks == volume
     assert cloud.volume(volume[0])["volume_image_metadata"]["image_id"] == other

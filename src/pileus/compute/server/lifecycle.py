@@ -5,13 +5,11 @@ change walk STAGES downwards, leaving a node walks them upwards, so changes of m
 their own.  Whatever is chosen (a node, a new generation of disks) is saved before anything is built on it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from msgspec import Struct
-
-from pileus.compute.drivers import Broken, GuestSeen, Power, Refused
+from pileus.compute.drivers import Broken, GuestSeen, Refused
+from pileus.compute.server.outside import Act, NoValidHost, World
+from pileus.compute.server.reshaping import new_generation, next_change, revert
 from pileus.compute.server.rows import Fault, Seen
 from pileus.compute.server.states import failed, wanted_power
 from pileus.compute.server.whole import Whole
@@ -19,77 +17,6 @@ from pileus.core.reconcile import AGAIN, GONE, REST, Outcome, Wait
 
 HOLDS = "the guest has not let go of"
 UNPLUG_PATIENCE = 180.0  # seconds; a guest must take part in the removal of a device
-
-
-class Place(Struct, frozen=True, kw_only=True):
-    """A node that was claimed."""
-
-    node_id: str
-    name: str
-    zone: str
-
-
-class NoValidHost(Exception):
-    """The server fits nowhere; the text says for each node what was missing."""
-
-
-class World(Protocol):
-    """Facades and drivers under one lease.  Every call may be repeated; a text is what is waited for."""
-
-    def now(self) -> float: ...
-
-    def place(self, whole: Whole) -> Place:
-        """Claim a node, or find the claim that stands; raises NoValidHost."""
-
-    def unplace(self, whole: Whole) -> None:
-        """Give back every claim of the server and of its migration."""
-
-    def bind_ports(self, whole: Whole) -> str: ...
-
-    def unbind_ports(self, whole: Whole) -> None: ...
-
-    def give_up_ports(self, whole: Whole) -> None:
-        """Ports made for the server are deleted, others are free again."""
-
-    def connect_volumes(self, whole: Whole) -> str:
-        """Reserve and export; raises Broken for a volume without which the server cannot boot."""
-
-    def disconnect_volumes(self, whole: Whole) -> None: ...
-
-    def give_up_volumes(self, whole: Whole) -> str: ...
-
-    def images_ready(self, whole: Whole) -> str:
-        """Whatever image the next disks are made from is on the node; raises Broken."""
-
-    def observe(self, whole: Whole) -> GuestSeen | None: ...
-
-    def ensure(self, whole: Whole, power: Power) -> GuestSeen | None:
-        """The whole guest; raises Refused or Broken."""
-
-    def remove_guest(self, whole: Whole) -> bool: ...
-
-    def settle(self, whole: Whole, seen: GuestSeen | None) -> None:
-        """Tell owners what the guest has now, and let go of what it no longer has."""
-
-    def claim_new_size(self, whole: Whole) -> None:
-        """Move the claim to the migration and claim the new size on the same node; raises NoValidHost."""
-
-    def restore_claim(self, whole: Whole) -> None: ...
-
-    def drop_old_claim(self, whole: Whole) -> None: ...
-
-    def reimage_root(self, whole: Whole) -> str:
-        """Disconnect the root volume and ask for the image's bytes in it; may be asked for twice."""
-
-    def cancel_snapshots(self, whole: Whole) -> str: ...
-
-    def shelve_image_state(self, whole: Whole) -> str:
-        """ "active", "" while it is being made, "gone" when that failed."""
-
-    def drop_shelve_image(self, whole: Whole) -> None: ...
-
-
-Act = Callable[[Whole, World], Outcome | None]
 
 
 @dataclass(frozen=True)
@@ -219,80 +146,6 @@ STAGES = (
     Stage("spawning", reshaped, unchanged),
     Stage("spawning", running, removed),
 )
-
-
-# --- changes that need the guest off ----------------------------------------------------------------
-
-
-def next_change(whole: Whole) -> Act | None:
-    """What of the wish concerns disks or size and is not begun yet."""
-    server, migration = whole.server, whole.migration
-    if migration is not None and migration.state == "queued":
-        return resize
-    if migration is not None and migration.state == "finished" and migration.wish == "revert":
-        return revert
-    if server.rebuilds != server.rebuilds_seen:
-        return rebuild
-    if (server.rescue is not None) != server.rescued:
-        return turn_rescue
-    return None
-
-
-def new_generation(whole: Whole) -> None:
-    """Local disks with new names; those before stay until the guest no longer has them."""
-    server = whole.server
-    server.generations += 1
-    server.generation = server.generations
-    server.copied_from, server.kept = None, None
-
-
-def rebuild(whole: Whole, world: World) -> Outcome | None:
-    """Root disk anew from the image; a root volume gets the image's bytes."""
-    server = whole.server
-    if server.rebuild_image is not None and (why := world.reimage_root(whole)):
-        return Wait(1.0, why)
-    new_generation(whole)
-    server.root_image, server.rebuilds_seen = server.image_id, server.rebuilds
-    whole.tell("step", f"rebuilding from image {server.rebuild_image or server.image_id}")
-    return None
-
-
-def turn_rescue(whole: Whole, world: World) -> None:
-    """Into rescue with a disk of its own, or out of it."""
-    server = whole.server
-    server.rescued = not server.rescued
-    server.rescues += int(server.rescued)
-
-
-def resize(whole: Whole, world: World) -> None:
-    """The new size on copies of the disks; the old ones stay until it is confirmed."""
-    server, migration = whole.server, whole.migration
-    assert migration is not None
-    try:
-        world.claim_new_size(whole)
-    except NoValidHost as error:
-        migration.state, migration.updated_at = "error", world.now()
-        whole.tell("error", str(error))
-        return
-    migration.old_generation = server.generation
-    new_generation(whole)
-    server.copied_from = server.kept = migration.old_generation
-    whole.size(migration.new_flavor)
-    migration.source_node = migration.dest_node = server.node_id
-    migration.source_name = migration.dest_name = server.node_name
-    migration.state, migration.updated_at = "migrating", world.now()
-    whole.tell("step", f"resizing to {migration.new_flavor.name} on {server.node_name}")
-
-
-def revert(whole: Whole, world: World) -> None:
-    """Back to the old size, disks and claim."""
-    server, migration = whole.server, whole.migration
-    assert migration is not None
-    world.restore_claim(whole)
-    server.generation, server.built = migration.old_generation, migration.old_generation
-    server.copied_from, server.kept = None, None
-    whole.size(migration.old_flavor)
-    migration.state, migration.updated_at = "reverting", world.now()
 
 
 # --- what was seen ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ of flavor extra specs (`resources:`, `trait:`) and image properties (`trait:`).
 from collections.abc import Iterable, Mapping
 
 from pileus.compute.host import Host, hosts
-from pileus.compute.server.lifecycle import NoValidHost, Place
+from pileus.compute.server.outside import NoValidHost, Place
 from pileus.compute.server.rows import SERVERS, Server, Size
 from pileus.compute.server.standing import aggregate_mismatch, group_of, in_soft_order
 from pileus.core.nodes import Node

@@ -10,7 +10,8 @@ from pileus.compute.server import scheduling
 from pileus.compute.server.acting import acting
 from pileus.compute.server.documents import config_drive
 from pileus.compute.server.guest import Parts, boots_from_volume, build
-from pileus.compute.server.lifecycle import NoValidHost, Place, overdue, step
+from pileus.compute.server.lifecycle import overdue, step
+from pileus.compute.server.outside import NoValidHost, Place
 from pileus.compute.server.rows import Nic, ServerVolume
 from pileus.compute.server.snapshot import cancel
 from pileus.compute.server.whole import Whole, load, save
@@ -33,7 +34,7 @@ class Hub(Protocol):
 
 
 class ServerWorld:
-    """lifecycle.World over the real things."""
+    """outside.World over the real things."""
 
     def __init__(self, db: Database, hub: Hub, lease: Lease, clock: Callable[[], float]):
         self.db, self.hub, self.lease, self.clock = db, hub, lease, clock
@@ -143,8 +144,11 @@ class ServerWorld:
 
     def connect_volumes(self, whole: Whole) -> str:
         """A volume that cannot be had is let go where the server lives without it."""
-        waiting = []
-        for row in [row for row in whole.volumes if not row.detach]:
+        server, waiting = whole.server, []
+        reimaging = server.rebuild_image is not None and server.rebuilds != server.rebuilds_seen
+        for row in whole.volumes:
+            if row.detach or (reimaging and row.boot_index == 0):
+                continue
             tie, found = self.db.read(partial(_tie, row))
             why = _flaw(tie, found)
             if why:
