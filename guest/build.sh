@@ -17,25 +17,15 @@ export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C
 inputs_hash() {
     {
         echo "$1"
-        (cd "$here" && find . -type f -print0 | sort -z | xargs -0 sha256sum)
+        (cd "$here" && find . -type f ! -path './debian/*' -print0 | sort -z | xargs -0 sha256sum)
         grep -v '^#' "$here/packages.txt" | xargs dpkg-query -W
     } | sha256sum | cut -c1-64
 }
 
-built() {
-    [ "$(cat "$out/stamp" 2> /dev/null)" = "$stamp" ] && [ -s "$out/disk.qcow2" ]
-}
-
-stamp=$(inputs_hash "$2")
-! built || exit 0
-exec 9> "$out/lock"
-flock 9
-! built || exit 0 # somebody else built it meanwhile
+# shellcheck source=once.sh
+. "$here/once.sh"
+once "$out/stamp" "$(inputs_hash "$2")" "$out/disk.qcow2"
 echo "Guest image …"
-work=$(mktemp -d "$out/work.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'echo "guest/build.sh: line $LINENO failed: $BASH_COMMAND" >&2' ERR
-set -E
 
 # shellcheck source=kernel.sh
 . "$here/kernel.sh"
@@ -52,5 +42,4 @@ pack_root "$work/root" "$work/root.raw"
 pack_disk "$work/disk.raw"
 qemu-img convert -c -f raw -O qcow2 "$work/disk.raw" "$work/disk.qcow2"
 cp "$kernel_image" "$work/vmlinuz"
-mv "$work/vmlinuz" "$work/initrd.img" "$work/disk.qcow2" "$out/"
-echo "$stamp" > "$out/stamp"
+done_once vmlinuz initrd.img disk.qcow2

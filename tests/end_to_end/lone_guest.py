@@ -91,8 +91,12 @@ class LoneGuest:
             if self.run("echo here", check=False).strip() == "here":
                 return time.monotonic() - self.started
             if time.monotonic() - self.started > seconds or self.process.poll() is not None:
-                raise AssertionError(f"no ssh: {self.console.read_text(errors='replace')[-2000:]}")
+                raise AssertionError(f"no ssh: {self.said()[-2000:]}")
             time.sleep(0.2)
+
+    def said(self) -> str:
+        """Everything on the serial console so far."""
+        return self.console.read_text(errors="replace") if self.console.exists() else ""
 
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()

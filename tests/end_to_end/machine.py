@@ -96,7 +96,9 @@ class Machine:
         """What went wrong, for the message of a failed test."""
         path = self.state / "logs" / "pileus.log"
         lines = path.read_text().splitlines() if path.exists() else []
-        return "\n".join(line[:3000] for line in lines if '"level": "info"' not in line)[-6000:]
+        said = "\n".join(line[:3000] for line in lines if '"level": "info"' not in line)[-4000:]
+        consoles = (self.state / "node" / "hypervisor" / "guests").glob("*/console")
+        return said + "".join(f"\n--- {c.parent.name}\n{c.read_text(errors='replace')[-1500:]}" for c in consoles)
 
     def traces(self) -> list[str]:
         """Everything on the real machine that bears our name: processes, namespaces, mounts, files in /run."""

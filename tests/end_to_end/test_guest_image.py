@@ -67,8 +67,8 @@ def test_its_root_takes_the_whole_disk(guest: LoneGuest) -> None:
 
 
 def test_its_console_shows_the_boot_and_a_login(guest: LoneGuest) -> None:
-    assert eventually(lambda: "login:" in guest.console.read_text(errors="replace"))
-    assert len(guest.console.read_text(errors="replace").splitlines()) > 10
+    assert eventually(lambda: "login:" in guest.said())
+    assert len(guest.said().splitlines()) > 10
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_its_console_shows_the_boot_and_a_login(guest: LoneGuest) -> None:
         ("cat /nonexistent 2>&1 || true", "No such file or directory"),
         ("(nc -lp 5555 > /tmp/got &); sleep 0.5; echo heard | nc -w 1 127.0.0.1 5555; cat /tmp/got", "heard"),
         ("(sudo nc -p 5556 -lk -e echo foolish &) ; sleep 0.5; echo bar | nc -w 1 127.0.0.1 5556", "foolish"),
-        ("(sudo nc -u -p 5557 -lk -e echo foolish &) ; sleep 0.5; echo bar | nc -w 1 -u 127.0.0.1 5557", "foolish"),
+        ("(sudo nc -u -p 5557 -lk -e echo foolish &) ; sleep 2; echo bar | nc -w 1 -u 127.0.0.1 5557", "foolish"),
         ("dmesg | tail -n 1; cut -f1 -d. /proc/uptime", ""),
         ("scp -S /bin/false /etc/issue nobody@nowhere: 2>&1 || true; ls /usr/lib/sftp-server", "sftp-server"),
     ],
@@ -153,7 +153,7 @@ def test_a_reboot_keeps_what_it_learnt_and_the_power_button_ends_it(guest: LoneG
     key = "sudo md5sum /etc/dropbear/dropbear_ed25519_host_key"
     before = guest.run(key)
     guest.run("sudo reboot", check=False)
-    assert eventually(lambda: guest.console.read_text(errors="replace").count("ssh is up") == 2, 60)
+    assert eventually(lambda: guest.said().count("ssh is up") == 2, 60)
     assert guest.run(key) == before
     assert "user-data-ran" not in guest.run("ls /run")
     assert eventually(lambda: "acpid" in guest.run("ps"))
@@ -197,6 +197,20 @@ def test_the_ec2_tree_alone_is_enough(tmp_path: Path, key: Path) -> None:
     metadata = Metadata(files)
     guest = LoneGuest(tmp_path, key, metadata)
     try:
+        guest.wait_for_ssh()
+        assert guest.run("hostname") == "my-server\n"
+    finally:
+        guest.close()
+        metadata.shutdown()
+
+
+def test_metadata_that_comes_late_is_still_heard(tmp_path: Path, key: Path) -> None:
+    files: dict[str, bytes] = {}
+    metadata = Metadata(files)
+    guest = LoneGuest(tmp_path, key, metadata)
+    try:
+        assert eventually(lambda: "none found" in guest.said(), 60)
+        files.update(document.tree(instance(key)))
         guest.wait_for_ssh()
         assert guest.run("hostname") == "my-server\n"
     finally:
