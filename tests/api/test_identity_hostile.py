@@ -51,6 +51,9 @@ def check(answer: Any) -> None:
     assert answer.status < 500, answer
     if answer.status >= 400 and answer.raw:
         error = answer.json["error"]
+        if isinstance(error, str):  # as RFC 6749 §5.2 has it
+            assert set(answer.json) == {"error", "error_description"}
+            return
         assert error["code"] == answer.status and error["message"] and "Traceback" not in error["message"]
 
 

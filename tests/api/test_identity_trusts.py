@@ -185,8 +185,9 @@ def test_what_is_passed_on_shrinks(friends: Friends, cloud: IdentityCloud) -> No
     first = friends.trust(allow_redelegation=True, redelegation_count=1, expires_at=moment(600))
     token = friends.used(first["id"])
     passed = {"trustee_user_id": friends.cal["id"]}
-    for wrong in ({"roles": [{"name": "member"}]}, {"expires_at": moment(900)},
-                  {"project_id": friends.ben["project_id"]}, {"allow_redelegation": True, "redelegation_count": 1}):  # fmt: skip
+    deeper = {"allow_redelegation": True, "redelegation_count": 1}
+    for wrong in ({"roles": [{"name": "member"}]}, {"expires_at": moment(900)}, deeper,
+                  {"project_id": friends.ben["project_id"]}):  # fmt: skip
         assert friends.create(token=token, **passed, **wrong).status in (403, 404), wrong
     second = friends.trust(token=token, **passed)
     assert second["redelegated_trust_id"] == first["id"] and second["redelegation_count"] == 0

@@ -162,7 +162,7 @@ async def find_operation(call: Call) -> None:
 async def authenticate(call: Call) -> None:
     """The token → the caller; public operations need none, a bad token is refused everywhere else."""
     assert call.match is not None
-    token = call.headers.get("x-auth-token", "")
+    token = call.headers.get("x-auth-token", "") or bearer(call)
     if token:
         caller = await call.app.transactions.read(lambda tx: call.app.authenticate(tx, token))
         if caller is not None:
@@ -176,6 +176,12 @@ async def authenticate(call: Call) -> None:
             "The request you have made requires authentication.",
             headers={"www-authenticate": f'Keystone uri="{uri}"'},
         )
+
+
+def bearer(call: Call) -> str:
+    """The token of a client of OAuth 2.0 (RFC 6750 §2.1)."""
+    scheme, _, token = call.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def check_access_rules(call: Call, rules: tuple[AccessRule, ...]) -> None:

@@ -143,7 +143,7 @@ def create_application_credential(
     rules = body.get("access_rules")
     credential = ApplicationCredential(
         id=new_hex(), user_id=user_id, project_id=ctx.project_id, name=body["name"],
-        description=body.get("description"), expires_at=expiry(ctx, body.get("expires_at")),
+        description=body.get("description"), expires_at=life(ctx, body.get("expires_at")),
         unrestricted=body.get("unrestricted", False), roles=chosen_roles(ctx, body.get("roles")),
         access_rules=None if rules is None else ensure_rules(ctx.tx, user_id, rules),
     )  # fmt: skip
@@ -169,6 +169,19 @@ def expiry(ctx: Context, given: str | None) -> float | None:
     if at <= ctx.now:
         raise BadRequest("expires_at: the time has passed already.")
     return at
+
+
+def life(ctx: Context, given: str | None) -> float | None:
+    """When a new credential ends: as asked, and no later than the one by which it is made."""
+    wanted, token = expiry(ctx, given), ctx.caller.token
+    if not isinstance(token, Payload) or not token.application_credential_id:
+        return wanted
+    parent = APPLICATION_CREDENTIALS.get(ctx.tx, id=token.application_credential_id)
+    if parent is None or parent.expires_at is None:
+        return wanted
+    if wanted is not None and wanted > parent.expires_at:
+        raise Forbidden("expires_at: it cannot last longer than the credential by which it is made.")
+    return wanted or parent.expires_at
 
 
 def chosen_roles(ctx: Context, given: list[dict[str, str]] | None) -> list[str]:

@@ -23,6 +23,7 @@ from pileus.identity.rows import PROJECTS, USERS
 from pileus.identity.sealing import seal, unseal
 from pileus.identity.service import ADMIN, IDENTITY, SYSTEM_READER, listed, seen, self_link
 from pileus.identity.standing import effective_roles
+from pileus.identity.token import Payload
 
 
 class Credential(Struct, frozen=True, kw_only=True):
@@ -80,6 +81,21 @@ def check_ec2(blob: str, project_id: str | None) -> str:
     return ec2_id(access)
 
 
+def marked(ctx: Context, blob: str) -> str:
+    """The blob of an EC2 credential, with the application credential by which it is made: it can do no more."""
+    token = ctx.caller.token
+    if not isinstance(token, Payload) or not token.application_credential_id:
+        return blob
+    return json.dumps({**json.loads(blob), "app_cred_id": token.application_credential_id})
+
+
+def check_marks(blob: str, before: str | None) -> None:
+    """Refuse a blob that names another trust or application credential than it did; nobody sets these by hand."""
+    old, new = (json.loads(text) if text else {} for text in (before, blob))
+    if any(new.get(mark) != old.get(mark) for mark in ("trust_id", "app_cred_id", "access_token_id")):
+        raise Forbidden("blob: trust_id, app_cred_id and access_token_id cannot be set or changed.")
+
+
 def check_owner(ctx: Context, user_id: str, project_id: str | None) -> None:
     """User and project exist, and the user has a role there unless an administrator says so (CVE-2026-43001)."""
     if USERS.get(ctx.tx, id=user_id) is None:
@@ -123,9 +139,13 @@ def create_credential(ctx: Context, body: dict[str, Any]) -> Credential:
     ctx.enforce("identity:create_credential", {"user_id": body["user_id"]})
     check_owner(ctx, body["user_id"], body.get("project_id"))
     identifier = check_ec2(body["blob"], body.get("project_id")) if body["type"] == "ec2" else new_hex()
+    blob = body["blob"]
+    if body["type"] == "ec2":
+        check_marks(blob, None)
+        blob = marked(ctx, blob)
     credential = Credential(
         id=identifier, user_id=body["user_id"], project_id=body.get("project_id"), type=body["type"],
-        sealed_blob=seal(ctx.settings.keys_folder, body["blob"]),
+        sealed_blob=seal(ctx.settings.keys_folder, blob),
     )  # fmt: skip
     try:
         return CREDENTIALS.insert(ctx.tx, credential)
@@ -145,10 +165,12 @@ def update_credential(ctx: Context, credential: Credential, body: dict[str, Any]
         ctx.enforce("admin_required")
         check_owner(ctx, body.get("user_id", credential.user_id), body.get("project_id", credential.project_id))
     if "ec2" in (credential.type, body.get("type")):
-        blob = body.get("blob") or unseal(ctx.settings.keys_folder, credential.sealed_blob)
+        before = unseal(ctx.settings.keys_folder, credential.sealed_blob)
+        blob = body.get("blob") or before
         renamed = check_ec2(blob, body.get("project_id", credential.project_id)) != credential.id
         if renamed and not ctx.allows("admin_required"):
             raise Forbidden("blob: only administrators change the access key of an ec2 credential.")
+        check_marks(blob, before if credential.type == "ec2" else None)
     changes = {k: v for k, v in body.items() if k in ("user_id", "project_id", "type")}
     if "blob" in body:
         changes["sealed_blob"] = seal(ctx.settings.keys_folder, body["blob"])

@@ -13,7 +13,7 @@ from pileus.core.ids import new_hex
 from pileus.core.op import Many, Reply
 from pileus.core.schema import Schema
 from pileus.identity.application_credential import check_unrestricted
-from pileus.identity.credential import CHANGE, CREDENTIALS, READ, Credential, check_owner, ec2_id
+from pileus.identity.credential import CHANGE, CREDENTIALS, READ, Credential, check_owner, ec2_id, marked
 from pileus.identity.sealing import seal, unseal
 from pileus.identity.service import IDENTITY, of_user, seen
 from pileus.identity.token import Payload
@@ -81,7 +81,7 @@ def create_ec2(ctx: Context, user_id: str, body: dict[str, Any]) -> Credential:
     if trust_id and (body["tenant_id"], user_id) != (ctx.caller.project_id, ctx.user_id):
         raise Forbidden("A trust makes credentials for its own project and user only.")
     access = new_hex()
-    blob = json.dumps({"access": access, "secret": new_hex(), "trust_id": trust_id or None})
+    blob = marked(ctx, json.dumps({"access": access, "secret": new_hex(), "trust_id": trust_id or None}))
     credential = Credential(
         id=ec2_id(access), user_id=user_id, project_id=body["tenant_id"], type="ec2",
         sealed_blob=seal(ctx.settings.keys_folder, blob),

@@ -14,19 +14,25 @@ from pileus.identity import (
     catalog_service,
     credential,
     domain,
+    domain_config,
     ec2_credential,
     endpoint,
+    endpoint_filter,
+    endpoint_group,
     grant,
     group,
     implied_role,
     limit,
     oauth1,
+    oauth2,
+    policy,
     project,
     project_tag,
     region,
     registered_limit,
     role,
     role_assignment,
+    signed_request,
     trust,
     user,
     versions,
@@ -38,9 +44,9 @@ from pileus.identity.tokens import ensure_keys, rotate_keys, tokens_of
 
 # Importing these is what gives the service its operations.
 OPERATIONS_FROM = (
-    access_rule, application_credential, auth, catalog_service, credential, domain, ec2_credential, endpoint, grant,
-    group, implied_role, limit, oauth1, project, project_tag, region, registered_limit, role, role_assignment, trust,
-    user, versions,
+    access_rule, application_credential, auth, catalog_service, credential, domain, domain_config, ec2_credential,
+    endpoint, endpoint_filter, endpoint_group, grant, group, implied_role, limit, oauth1, oauth2, policy, project,
+    project_tag, region, registered_limit, role, role_assignment, signed_request, trust, user, versions,
 )  # fmt: skip
 __all__ = [
     "SERVICE", "Authenticator", "ProjectView", "UserView", "bootstrap", "ensure_keys", "project_view", "rotate_keys",

@@ -8,6 +8,7 @@ from typing import Any
 
 import oauthlib.oauth1 as oauth
 from msgspec import Struct, structs
+from oauthlib.oauth1.rfc5849.utils import parse_authorization_header
 
 from pileus.core.context import Context
 from pileus.core.errors import BadRequest, Forbidden, Unauthorized
@@ -174,8 +175,13 @@ def addresses(ctx: Context, path: str) -> list[str]:
 
 
 def authorization(ctx: Context) -> dict[str, str]:
-    """The one header that OAuth looks at."""
-    return {"Authorization": ctx.headers.get("authorization", "")}
+    """The one header that OAuth looks at; raises Unauthorized for one that it cannot read."""
+    given = ctx.headers.get("authorization", "")
+    try:
+        parse_authorization_header(given)
+    except ValueError:
+        raise Unauthorized(WRONG) from None
+    return {"Authorization": given}
 
 
 def prove_access_token(ctx: Context, method: str, path: str) -> AccessToken:

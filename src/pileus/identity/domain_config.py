@@ -1,0 +1,194 @@
+"""Configuration of domains: where the users of a domain come from, option by option, sealed in the database.
+
+Source: Identity API reference, "Domain configuration".
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from pileus.core.context import Context
+from pileus.core.errors import BadRequest, Forbidden, NotFound
+from pileus.core.op import Reply
+from pileus.core.schema import Schema
+from pileus.db.connect import Tx
+from pileus.identity.domain import load_domain
+from pileus.identity.rows import Project
+from pileus.identity.sealing import seal, unseal
+from pileus.identity.service import ADMIN, IDENTITY, READER
+from pileus.identity.watched import Watched
+
+# Options and their defaults, by upstream's names; what is None here has none.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "identity": {"driver": "sql", "list_limit": None},
+    "ldap": {
+        "url": "ldap://localhost", "user": None, "password": None, "suffix": "cn=example,cn=com", "query_scope": "one",
+        "page_size": 0, "use_tls": False, "tls_cacertfile": None, "tls_req_cert": "demand", "connection_timeout": 10,
+        "user_tree_dn": None, "user_filter": None, "user_objectclass": "inetOrgPerson", "user_id_attribute": "cn",
+        "user_name_attribute": "sn", "user_description_attribute": "description", "user_mail_attribute": "mail",
+        "user_enabled_attribute": "enabled", "user_enabled_invert": False, "user_enabled_mask": 0,
+        "user_enabled_default": "True", "group_tree_dn": None, "group_filter": None,
+        "group_objectclass": "groupOfNames", "group_id_attribute": "cn", "group_name_attribute": "ou",
+        "group_member_attribute": "member", "group_members_are_ids": False, "group_desc_attribute": "description",
+    },
+}  # fmt: skip
+_HIDDEN = frozenset((("ldap", "password"),))  # stored, used, never shown
+Config = dict[str, dict[str, Any]]
+CONFIG: Schema = {
+    "type": "object",
+    "required": ["config"],
+    "properties": {"config": {"type": "object", "minProperties": 1, "maxProperties": 64}},
+}
+
+
+class DomainOption(Struct, frozen=True, kw_only=True):
+    """One option of one domain."""
+
+    domain_id: str
+    group_name: str
+    option_name: str
+    sealed_value: str
+
+
+DOMAIN_OPTIONS = Watched(DomainOption, "domain_options", ("domain_id", "group_name", "option_name"))
+
+
+def config_of(ctx: Context, domain_id: str, *, hidden: bool = False) -> Config:
+    """The options that a domain has of its own; `hidden`: passwords too, for the driver."""
+    found: Config = {}
+    for row in DOMAIN_OPTIONS.all(ctx.tx, domain_id=domain_id, order="group_name, option_name"):
+        if hidden or (row.group_name, row.option_name) not in _HIDDEN:
+            value = json.loads(unseal(ctx.settings.keys_folder, row.sealed_value))
+            found.setdefault(row.group_name, {})[row.option_name] = value
+    return found
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Refuse groups and options that there are not."""
+    for group, options in config.items():
+        if group not in OPTIONS:
+            raise Forbidden(f"config: there is no group {group[:64]!r}; one of {', '.join(OPTIONS)}.")
+        if not isinstance(options, dict) or not options:
+            raise BadRequest(f"config: the group {group} must be an object with at least one option.")
+        for option, value in options.items():
+            if option not in OPTIONS[group]:
+                raise Forbidden(f"config: there is no option {option[:64]!r} in the group {group}.")
+            if not isinstance(value, str | int | bool | None) or len(str(value)) > 4096:
+                raise BadRequest(f"config: {group}.{option} must be a text, a number or a boolean.")
+
+
+def store(ctx: Context, domain_id: str, config: Mapping[str, Mapping[str, Any]]) -> None:
+    """Set options; the others stay."""
+    for group, options in config.items():
+        for option, value in options.items():
+            sealed = seal(ctx.settings.keys_folder, json.dumps(value))
+            remove(ctx.tx, domain_id, group, option)
+            DOMAIN_OPTIONS.insert(ctx.tx, DomainOption(
+                domain_id=domain_id, group_name=group, option_name=option, sealed_value=sealed))  # fmt: skip
+
+
+def remove(tx: Tx, domain_id: str, group: str = "", option: str = "") -> int:
+    """Forget the options of a domain, of a group of it, or one; how many there were."""
+    where = {"group_name": group} if group else {}
+    where |= {"option_name": option} if option else {}
+    return DOMAIN_OPTIONS.delete(tx, domain_id=domain_id, **where)
+
+
+def part(config: Config, group: str = "", option: str = "") -> dict[str, Any]:
+    """What a path asks for, as the API shows it; raises NotFound."""
+    if not group:
+        found: dict[str, Any] = config
+    elif not option:
+        found = {group: config[group]} if group in config else {}
+    else:
+        found = {option: config[group][option]} if option in config.get(group, {}) else {}
+    if not found:
+        raise NotFound(f"Could not find {'option ' + option if option else 'group ' + group if group else 'any'}"
+                       " in the domain configuration.")  # fmt: skip
+    return {"config": found}
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """What a path names: the configuration of a domain (None: the defaults), a group of it, or an option."""
+
+    domain: Project | None
+    group: str
+    option: str
+
+    @property
+    def domain_id(self) -> str:
+        assert self.domain is not None, "only the defaults have no domain"
+        return self.domain.id
+
+
+def load_place(ctx: Context, domain_id: str, group: str = "", option: str = "") -> Place:
+    """The place that a path names, in a domain that the caller may see."""
+    return checked(Place(domain=load_domain(ctx, domain_id), group=group, option=option))
+
+
+def load_default(ctx: Context, group: str = "", option: str = "") -> Place:
+    """The place among the defaults that a path names."""
+    return checked(Place(domain=None, group=group, option=option))
+
+
+def checked(place: Place) -> Place:
+    """Refuse to speak of groups and options that there are not."""
+    if place.group:
+        check_config({place.group: {place.option or next(iter(OPTIONS.get(place.group, {"": ""}))): ""}})
+    return place
+
+
+@IDENTITY.op(
+    "PUT", "/domains/{domain_id}/config", rule="identity:create_domain_config", allow=ADMIN, load=load_place,
+    takes=CONFIG, ok=201,
+)  # fmt: skip
+def create(ctx: Context, place: Place, whole: dict[str, Any]) -> Reply:
+    """Give a domain exactly these options."""
+    check_config(whole["config"])
+    replaced = remove(ctx.tx, place.domain_id)
+    store(ctx, place.domain_id, whole["config"])
+    return Reply({"config": config_of(ctx, place.domain_id)}, status=200 if replaced else 201)
+
+
+def show(ctx: Context, place: Place) -> dict[str, Any]:
+    """Show the configuration of a domain, or a part of it."""
+    return part(config_of(ctx, place.domain_id), place.group, place.option)
+
+
+def update(ctx: Context, place: Place, whole: dict[str, Any]) -> dict[str, Any]:
+    """Change options of a domain; with a path only those that it names, which must be there."""
+    config = {place.group: whole["config"]} if place.option else whole["config"]
+    check_config(config)
+    if (place.group and set(config) != {place.group}) or (place.option and set(config[place.group]) != {place.option}):
+        raise BadRequest("config: it must hold what the path names, and nothing else.")
+    part(config_of(ctx, place.domain_id), place.group, place.option)
+    store(ctx, place.domain_id, config)
+    return {"config": config_of(ctx, place.domain_id)}
+
+
+def delete(ctx: Context, place: Place) -> Reply:
+    """Forget options of a domain."""
+    if not remove(ctx.tx, place.domain_id, place.group, place.option):
+        raise NotFound("Could not find that in the domain configuration.")
+    return Reply()
+
+
+def show_defaults(place: Place) -> dict[str, Any]:
+    """Show the options that domains may have, with their defaults."""
+    visible = {g: {o: v for o, v in options.items() if (g, o) not in _HIDDEN} for g, options in OPTIONS.items()}
+    return part(visible, place.group, place.option)
+
+
+for _part in ("", "/{group}", "/{group}/{option}"):
+    _path = "/domains/{domain_id}/config" + _part
+    IDENTITY.op("GET", _path, rule="identity:get_domain_config", allow=READER, load=load_place)(show)
+    IDENTITY.op("PATCH", _path, rule="identity:update_domain_config", allow=ADMIN, load=load_place, takes=CONFIG)(
+        update
+    )
+    IDENTITY.op("DELETE", _path, rule="identity:delete_domain_config", allow=ADMIN, load=load_place, ok=204)(delete)
+    IDENTITY.op(
+        "GET", f"/domains/config{_part}/default", rule="identity:get_domain_config_default", allow=READER,
+        load=load_default,
+    )(show_defaults)  # fmt: skip
