@@ -14,6 +14,8 @@ NODES = ("node-1", "node-2")
 DOOR = "127.0.0.1:6001"  # of the controller, for nodes that join
 ADDRESSES = {"node-2": "127.0.0.1:6002"}
 POOLS = '[pools.file]\nbackend = "lvmdriver-1"\n[pools.second]\nbackend = "lvmdriver-2"\n'
+# What the configuration of the tests says of identity: [identity] user_lockout_*, user_unique_last_password_count.
+RULES = "[identity]\nlockout_failures = 2\nlockout_seconds = 10.0\nunique_last = 2\n"
 FAKE = 'hypervisor = "fake"\nswitch = "fake"\n'
 
 
@@ -41,7 +43,7 @@ class Cloud:
     def _settings(self, node: str) -> str:
         lines = [f'name = "{node}"', f'state = "{self.folder}/{node}"', "report_seconds = 5.0"]
         lines.append(f'agent_address = "{ADDRESSES[node]}"' if node in ADDRESSES else f'controller_address = "{DOOR}"')
-        return "\n".join(lines) + "\n" + (FAKE if self.drivers == "fake" else "") + POOLS
+        return "\n".join(lines) + "\n" + (FAKE if self.drivers == "fake" else "") + POOLS + RULES
 
     def pileus(self, node: str, *arguments: str) -> str:
         """Run the command for one node; what it printed."""
