@@ -1,23 +1,28 @@
 """What identity asks of the store, the same on both engines: bootstrap, effective roles, the version."""
 
+import random
+
 import pytest
 
 from pileus.core.ids import new_hex
 from pileus.db.connect import Conflict, Database, Tx
 from pileus.identity.bootstrap import bootstrap
 from pileus.identity.project_tree import parents_above, subtree_below
-from pileus.identity.role_assignment import Filters, Names, effects, stored
+from pileus.identity.role_assignment import Filters, effects, stored
 from pileus.identity.rows import (
     ASSIGNMENTS,
     GROUPS,
+    IMPLIED_ROLES,
     MEMBERSHIPS,
     PROJECTS,
     ROLES,
     USERS,
     Assignment,
     Group,
+    ImpliedRole,
     Membership,
     Project,
+    Role,
     User,
 )
 from pileus.identity.standing import Refused, effective_roles, standing
@@ -92,17 +97,57 @@ def test_the_list_of_assignments_agrees_with_the_roles_of_tokens(ready: Database
     ids = ready.transact(family)
 
     def both(tx: Tx, project: str) -> tuple[set[str], set[str]]:
-        wanted = Filters(
-            user_id=ids["user"], group_id=None, role_id=None, targets={project}, inherited=None, effective=True
-        )  # fmt: skip
-        listed = {e.row.role_id for e in effects(tx, wanted, Names(tx))}
+        wanted = Filters(user_id=ids["user"], targets={project}, effective=True)
+        listed = {effect.role_id for effect in effects(tx, wanted)}
         return listed, {role_id for role_id, _ in effective_roles(tx, ids["user"], "project", project)}
 
     for name in ("top", "middle", "leaf"):
         listed, held = ready.read(lambda tx, n=name: both(tx, ids[n]))
         assert listed == held != set()
-    everyone = Filters(user_id=None, group_id=None, role_id=None, targets=None, inherited=None, effective=False)
-    assert len(ready.read(lambda tx: stored(tx, everyone))) == 5
+    assert len(ready.read(lambda tx: stored(tx, Filters()))) == 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_clouds_list_what_tokens_have(ready: Database, seed: int) -> None:
+    chance = random.Random(seed)
+    users, projects = ready.transact(lambda tx: crowd(tx, chance))
+
+    def compare(tx: Tx) -> None:
+        everything = {(e.user_id, e.target_id, e.role_id) for e in effects(tx, Filters(effective=True))}
+        for user in users:
+            of_user = {(user, t, r) for u, t, r in everything if u == user}
+            mine = effects(tx, Filters(user_id=user, effective=True))
+            assert {(e.user_id, e.target_id, e.role_id) for e in mine} == of_user
+            for project in projects:
+                held = {(user, project, role_id) for role_id, _ in effective_roles(tx, user, "project", project)}
+                assert held == {line for line in of_user if line[1] == project}
+                here = effects(tx, Filters(user_id=user, targets={project}, effective=True))
+                assert {(e.user_id, e.target_id, e.role_id) for e in here} == held
+
+    ready.read(compare)
+
+
+def crowd(tx: Tx, chance: random.Random) -> tuple[list[str], list[str]]:
+    """Users in groups, projects in trees, roles that imply each other, assignments of every kind: ids."""
+    users, projects, groups = [], [], []
+    for i in range(5):
+        users.append(USERS.insert(tx, User(id=new_hex(), name=f"u{i}", domain_id="default")).id)
+        groups.append(GROUPS.insert(tx, Group(id=new_hex(), name=f"g{i}", domain_id="default")).id)
+        place = {"id": new_hex(), "name": f"p{i}", "parent_id": chance.choice(["default", *projects])}
+        projects.append(PROJECTS.insert(tx, Project(**place, domain_id="default")).id)
+    roles = [ROLES.insert(tx, Role(id=new_hex(), name=f"r{i}", domain_id=chance.choice([None, "default"]))).id
+             for i in range(4)]  # fmt: skip
+    for prior, implied in chance.sample([(a, b) for a in roles for b in roles if a != b], 4):
+        IMPLIED_ROLES.insert(tx, ImpliedRole(prior_role_id=prior, implied_role_id=implied))
+    for user, group in chance.sample([(u, g) for u in users for g in groups], 8):
+        MEMBERSHIPS.insert(tx, Membership(user_id=user, group_id=group))
+    for actor, target, role in chance.sample(
+        [(a, t, r) for a in (*users, *groups) for t in ("default", *projects) for r in roles], 15
+    ):
+        who = {"user_id": actor} if actor in users else {"group_id": actor}
+        inherited = chance.random() < 0.5
+        ASSIGNMENTS.insert(tx, Assignment(role_id=role, target_id=target, inherited=inherited, **who))
+    return users, projects
 
 
 def test_the_same_assignment_or_name_twice_is_refused(ready: Database) -> None:
