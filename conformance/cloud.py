@@ -13,7 +13,12 @@ PILEUS = Path(sys.executable).parent / "pileus"
 NODES = ("node-1", "node-2")
 DOOR = "127.0.0.1:6001"  # of the controller, for nodes that join
 ADDRESSES = {"node-2": "127.0.0.1:6002"}
-POOLS = '[pools.file]\nbackend = "lvmdriver-1"\n[pools.second]\nbackend = "lvmdriver-2"\n'
+# Two pools with the names, and what is said of them, that the configuration asks of volume types.
+SAID = '{ storage_protocol = "iSCSI", vendor_name = "Open Source" }'
+POOLS = "".join(
+    f'[pools.{name}]\nbackend = "{backend}"\ncapabilities = {SAID}\n'
+    for name, backend in (("file", "lvmdriver-1"), ("second", "lvmdriver-2"))
+)
 # What the configuration of the tests says of identity: [identity] user_lockout_*, user_unique_last_password_count.
 RULES = "[identity]\nlockout_failures = 2\nlockout_seconds = 10.0\nunique_last = 2\n"
 FAKE = 'hypervisor = "fake"\nswitch = "fake"\n'

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from pileus.core.ids import new_id
+from pileus.core.nodes import NODES
+from pileus.db.connect import Tx
 from volume_cloud import VolumeCloud
 
 ADMIN = {"caller": "admin"}
@@ -245,6 +247,23 @@ def test_the_defaults_of_all_projects(cloud: VolumeCloud) -> None:
     assert cloud.made("GET", f"/os-quota-sets/{DEMO}")["volumes"] == 3
     assert cloud.call("PUT", "/os-quota-class-sets/x", {"quota_class_set": {"volumes": 3}}, **ADMIN).status == 400
     assert cloud.call("GET", path).status == 403
+
+
+def test_what_an_operator_says_of_a_pool_can_be_asked_for(cloud: VolumeCloud) -> None:
+    cloud.report()
+
+    def say(tx: Tx) -> None:
+        node = NODES.all(tx)[0]
+        said = [{**pool, "capabilities": {"ssd": "true", "vendor_name": "Open Source"}} for pool in node.pools[1:]]
+        NODES.update(tx, {"pools": node.pools[:1] + said}, id=node.id)
+
+    cloud.db.transact(say)
+    assert cloud.call("GET", "/capabilities/node1@second", **ADMIN).json["vendor_name"] == "Open Source"
+    kind = {"name": "fast", "extra_specs": {"ssd": "<is> True", "vendor_name": "Open Source"}}
+    cloud.made("POST", "/types", {"volume_type": kind}, **ADMIN)
+    made = cloud.made("POST", "/volumes", {"volume": {"size": 1, "volume_type": "fast"}})
+    cloud.run()
+    assert cloud.made("GET", f"/volumes/{made['id']}", **ADMIN)["os-vol-host-attr:host"] == "node1@second#second"
 
 
 def test_pools_services_hosts_and_zones(cloud: VolumeCloud) -> None:

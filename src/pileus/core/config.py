@@ -16,6 +16,7 @@ class Pool(Struct, frozen=True, kw_only=True):
 
     path: str = ""  # "": a folder of the pool's name in the state folder
     backend: str
+    capabilities: dict[str, str] = {}  # what else is to be said of it: extra specs of volume types may ask for it
 
 
 class External(Struct, frozen=True, kw_only=True):

@@ -64,6 +64,7 @@ class Pool(Struct, frozen=True, kw_only=True):
     total_gib: float
     free_gib: float
     backend: str  # volume_backend_name of volume types
+    capabilities: dict[str, str] = {}  # what the operator says of it, over what the driver would say
 
 
 class Block(Protocol):

@@ -24,6 +24,7 @@ _OUR_OWN = frozenset((
     "limit", "marker", "offset", "sort", "sort_key", "sort_dir", "with_count", "all_tenants", "project_id",
     "is_public", "changes-since",
 ))  # fmt: skip
+_OLD_NAMES = {"display_name": "name", "display_description": "description"}  # of sort keys, as before v2
 _COMPARISONS = {"gt": ">", "gte": ">=", "eq": "=", "neq": "<>", "lt": "<", "lte": "<="}
 
 
@@ -47,8 +48,8 @@ class Lister:
         plain = {*self.fields.columns("q"), *self.expressions, *self.json, *self.times}
         return sorted(plain | {f"{name}~" for name in self.likes})
 
-    def page(self, ctx: Context, query: Query, listing: Listing[Any] | None = None) -> Page:
-        """One page of what the caller may see."""
+    def page(self, ctx: Context, query: Query, listing: Listing[Any] | None = None, *, below: str = "") -> Page:
+        """One page of what the caller may see; `below` is where in the collection it stands ("/detail")."""
         found = listing or Listing(self.table)
         if "project_id" in self.table.columns:
             self._scope(ctx, query, found)
@@ -61,7 +62,7 @@ class Lister:
         rows = found.page(ctx.tx, sort=self._sort(query), limit=size, marker=marker, offset=offset)
         beside: dict[str, Any] = {}
         if self.links and rows and len(rows) == size:
-            beside[self.links] = [{"rel": "next", "href": self._next(ctx, query, rows[-1].id)}]
+            beside[self.links] = [{"rel": "next", "href": self._next(ctx, query, rows[-1].id, below)}]
         if ctx.version >= (3, 45) and query.truth("with_count"):
             beside["count"] = found.count(ctx.tx)
         return Page(rows, beside)
@@ -136,7 +137,8 @@ class Lister:
         if not keys:
             keys = [(query.one("sort_key") or "created_at", query.one("sort_dir") or "desc")]
         sort = []
-        for key, direction in keys:
+        for asked_key, direction in keys:
+            key = _OLD_NAMES.get(asked_key, asked_key)
             if key not in known:
                 raise BadRequest(f"Invalid sort key: {key[:80]}. Choose from: {', '.join(sorted(known))}.")
             if direction not in ("asc", "desc"):
@@ -147,9 +149,9 @@ class Lister:
     def _sorts(self, name: str) -> bool:
         return any(f.name == name and "s" in f.on for f in self.fields.fields)
 
-    def _next(self, ctx: Context, query: Query, last: str) -> str:
+    def _next(self, ctx: Context, query: Query, last: str, below: str) -> str:
         asked = [(k, v) for k, values in query.values.items() if k not in ("marker", "offset") for v in values]
-        return f"{ctx.url}/v3/{self.collection}?{urlencode([*asked, ('marker', last)])}"
+        return f"{ctx.url}/v3/{self.collection}{below}?{urlencode([*asked, ('marker', last)])}"
 
 
 def pairs_of(name: str, text: str) -> dict[str, str]:

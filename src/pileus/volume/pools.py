@@ -39,6 +39,7 @@ class PoolSeen(Struct, frozen=True, kw_only=True):
     alive: bool
     enabled: bool
     seen_at: float
+    said: dict[str, str] = {}  # by the operator, over what is known
 
     @property
     def host(self) -> str:
@@ -57,7 +58,7 @@ class PoolSeen(Struct, frozen=True, kw_only=True):
             "free_capacity_gb": round(self.free, 2), "reserved_percentage": 0, "QoS_support": False,
             "multiattach": True, "online_extend_support": True, "thin_provisioning_support": True,
             "thick_provisioning_support": False, "provisioned_capacity_gb": self.promised,
-            "max_over_subscription_ratio": str(OVER_SUBSCRIPTION), "timestamp": iso_micro(self.seen_at),
+            "max_over_subscription_ratio": str(OVER_SUBSCRIPTION), "timestamp": iso_micro(self.seen_at), **self.said,
         }  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def _seen(node: Node, pool: dict[str, Any], promised: dict[Any, int], off: set[s
         node_id=node.id, node_name=node.name, zone=node.zone, name=str(pool["name"]), backend=backend,
         total=float(pool["total_gib"]), free=float(pool["free_gib"]),
         promised=promised.get((node.id, pool["name"]), 0), alive=now - node.seen_at < ALIVE_SECONDS,
-        enabled=host_name(node.name, backend) not in off, seen_at=node.seen_at,
+        enabled=host_name(node.name, backend) not in off, seen_at=node.seen_at, said=dict(pool.get("capabilities", {})),
     )  # fmt: skip
 
 
@@ -188,10 +189,10 @@ def get_capabilities(pool: PoolSeen) -> Reply:
         "multiattach": "Attach one volume to several servers", "thin_provisioning": "Space is used when written",
         "online_extend": "Extend while attached",
     }  # fmt: skip
+    can = pool.capabilities()
+    told = {name: can[name] for name in ("vendor_name", "volume_backend_name", "pool_name", "driver_version")}
     return Reply({
-        "namespace": f"OS::Storage::Capabilities::{pool.host}", "vendor_name": "Pileus",
-        "volume_backend_name": pool.backend, "pool_name": pool.name, "driver_version": __version__,
-        "storage_protocol": "file", "display_name": pool.backend, "description": "Raw files", "visibility": "public",
-        "replication_targets": [],
+        "namespace": f"OS::Storage::Capabilities::{pool.host}", **told, "storage_protocol": can["storage_protocol"],
+        "display_name": pool.backend, "description": "Raw files", "visibility": "public", "replication_targets": [],
         "properties": {k: {"title": k, "description": v, "type": "boolean"} for k, v in flags.items()},
     })  # fmt: skip

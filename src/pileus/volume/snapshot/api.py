@@ -71,7 +71,7 @@ def list_snapshots(ctx: Context, query: Query) -> Page:
 @op("GET", "/snapshots/detail", rule="volume:get_all_snapshots", allow=READER, load=collection, gives=Many(DETAILED))
 def list_snapshots_in_detail(ctx: Context, query: Query) -> Page:
     """List snapshots with their progress and project."""
-    return LISTER.page(ctx, query)
+    return LISTER.page(ctx, query, below="/detail")
 
 
 @op("GET", "/snapshots/{snapshot_id}", rule="volume:get_snapshot", allow=READER, load=load_snapshot, gives=DETAILED)

@@ -179,5 +179,5 @@ def brief_page(ctx: Context, query: Query) -> Page:
 
 def page(ctx: Context, query: Query) -> Page:
     """One page of volumes, ready to be rendered."""
-    found = LISTER.page(ctx, query)
+    found = LISTER.page(ctx, query, below="/detail")
     return Page(shown(ctx, found.rows), found.beside)

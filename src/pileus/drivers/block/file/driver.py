@@ -70,7 +70,8 @@ class FileBlock:
         for name, pool in self._folders.items():
             room = os.statvfs(pool.folder)
             total, free = room.f_blocks * room.f_frsize / GIB, room.f_bavail * room.f_frsize / GIB
-            found.append(Pool(name=name, total_gib=total, free_gib=free, backend=pool.backend))
+            said = pool.capabilities
+            found.append(Pool(name=name, total_gib=total, free_gib=free, backend=pool.backend, capabilities=said))
         return found
 
     def ensure_volume(self, volume: Volume) -> VolumeSeen | None:

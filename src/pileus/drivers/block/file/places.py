@@ -19,6 +19,7 @@ class PoolFolder(Struct, frozen=True, kw_only=True):
 
     folder: Path
     backend: str
+    capabilities: dict[str, str] = {}  # what the operator says of it besides
 
 
 class Places:
