@@ -92,6 +92,7 @@ class PostgresqlDatabase:
             connection = psycopg.connect(self.url, autocommit=True, prepare_threshold=2)
             self._local.connection = connection
             with self._lock:
+                self._connections = [one for one in self._connections if not one.closed]
                 self._connections.append(connection)
         return connection
 
@@ -139,12 +140,22 @@ class PostgresqlDatabase:
             result = work(tx)
             if tx.poked:
                 connection.execute(f"notify {CHANNEL}".encode())
-            connection.execute("commit")
         except BaseException:
             with suppress(psycopg.Error):
                 connection.execute("rollback")
             raise
+        self._commit(connection)
         return result
+
+    @staticmethod
+    def _commit(connection: psycopg.Connection[Row]) -> None:
+        """Commit; a connection lost right now must not make us do all of it a second time."""
+        try:
+            connection.execute("commit")
+        except psycopg.OperationalError as error:
+            if connection.closed:
+                raise Unavailable(f"the database went away during the commit, which may be done: {error}") from None
+            raise
 
     def wait(self, seconds: float) -> bool:
         try:

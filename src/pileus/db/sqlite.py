@@ -8,7 +8,8 @@ import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -16,7 +17,33 @@ from typing import Any, TypeVar
 from pileus.db.connect import Conflict, Dialect, Row, Unavailable
 
 T = TypeVar("T")
-BUSY_SECONDS = 20.0
+BUSY_SECONDS = 20.0  # that a writer waits while another process writes
+READ_SECONDS = 2.0  # that a reader waits: only who opens, closes or repairs the file is ever in its way
+AWAY = {
+    sqlite3.SQLITE_BUSY: "the database is locked by another process",
+    sqlite3.SQLITE_LOCKED: "the database is locked",
+    sqlite3.SQLITE_PROTOCOL: "the database is locked by another process",
+    sqlite3.SQLITE_FULL: "the disk of the database is full",
+    sqlite3.SQLITE_IOERR: "the disk of the database failed",
+    sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
+    sqlite3.SQLITE_READONLY: "the database cannot be written",
+    sqlite3.SQLITE_NOMEM: "there is no memory for the database",
+}
+UNDONE = "a transaction that shared the commit was refused; nothing was done"
+
+
+def translated(error: sqlite3.OperationalError) -> Exception:
+    """Unavailable when file, disk or lock are the reason; else the error itself, which is a defect of ours."""
+    reason = AWAY.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    return Unavailable(reason) if reason else error
+
+
+def pauses(seconds: float) -> Iterator[float]:
+    """How long to wait before each further try, short ones first, for so long altogether."""
+    pause, ends = 0.001, time.monotonic() + seconds
+    while time.monotonic() < ends:
+        yield pause
+        pause = min(0.02, pause * 1.5)
 
 
 class SqliteTx:
@@ -52,7 +79,7 @@ class SqliteDatabase:
 
     def __init__(self, path: str):
         self.path = path
-        self._writer = self._open()
+        self._writer = self._open(0.0)
         self._readers = threading.local()
         self._all_readers: list[sqlite3.Connection] = []
         self.turn = threading.Lock()  # held from BEGIN to COMMIT
@@ -60,7 +87,7 @@ class SqliteDatabase:
         self._queue_lock = threading.Lock()
         self._hint = Hint(path + ".poke")
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, busy_seconds: float) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path,
             isolation_level=None,
@@ -69,6 +96,7 @@ class SqliteDatabase:
             cached_statements=512,
         )
         connection.execute("pragma journal_mode = wal")
+        connection.execute(f"pragma busy_timeout = {int(busy_seconds * 1000)}")
         connection.execute("pragma synchronous = full")
         connection.execute("pragma foreign_keys = on")
         connection.execute("pragma cache_size = -16000")
@@ -77,7 +105,7 @@ class SqliteDatabase:
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._readers, "connection", None)
         if connection is None:
-            connection = self._open()
+            connection = self._open(READ_SECONDS)
             connection.execute("pragma query_only = on")
             self._readers.connection = connection
             with self._queue_lock:
@@ -85,40 +113,65 @@ class SqliteDatabase:
         return connection
 
     def read(self, work: Callable[[SqliteTx], T]) -> T:
-        connection = self._reader()
-        connection.execute("begin")
         try:
-            return work(SqliteTx(connection))
-        finally:
-            connection.execute("commit")
+            connection = self._reader()
+            connection.execute("begin")
+            try:
+                return work(SqliteTx(connection))
+            finally:
+                if connection.in_transaction:
+                    connection.execute("commit")
+        except sqlite3.OperationalError as error:
+            raise translated(error) from None
 
-    def begin(self) -> None:
-        """Start a write transaction; hold `turn` around begin … commit."""
+    def try_begin(self) -> bool:
+        """Start a write transaction unless another process writes; hold `turn` around begin … commit."""
         try:
             self._writer.execute("begin immediate")
         except sqlite3.OperationalError as error:
-            raise Unavailable(f"the database is locked: {error}") from None
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                return False
+            raise translated(error) from None
+        return True
+
+    def begin(self) -> None:
+        """Start a write transaction, waiting for other processes; raises Unavailable."""
+        for pause in pauses(BUSY_SECONDS):
+            if self.try_begin():
+                return
+            time.sleep(pause)
+        raise Unavailable(AWAY[sqlite3.SQLITE_BUSY])
 
     def attempt(self, work: Callable[[SqliteTx], T]) -> tuple[T, bool]:
-        """Run one writer inside the open transaction, undone alone if it raises; (result, poked)."""
+        """Run one writer inside the open transaction, undone alone if it raises; (result, poked).
+
+        Where the disk fails SQLite undoes the whole transaction: then nobody in it has done anything.
+        """
+        if not self._writer.in_transaction:
+            raise Unavailable(UNDONE)
         tx = SqliteTx(self._writer)
         self._writer.execute("savepoint one")
         try:
             result = work(tx)
-        except BaseException:
-            self._writer.execute("rollback to one")
-            self._writer.execute("release one")
+        except BaseException as error:
+            if self._writer.in_transaction:
+                self._writer.execute("rollback to one")
+                self._writer.execute("release one")
+            if isinstance(error, sqlite3.OperationalError):
+                raise translated(error) from None
             raise
         self._writer.execute("release one")
         return result, tx.poked
 
     def commit(self, *, poked: bool) -> None:
         """End the open transaction durably, then hint the workers; raises Unavailable (disk full)."""
+        if not self._writer.in_transaction:
+            raise Unavailable(UNDONE)
         try:
             self._writer.execute("commit")
         except sqlite3.OperationalError as error:
             self.rollback()
-            raise Unavailable(f"the database could not commit: {error}") from None
+            raise translated(error) from None
         if poked:
             self._hint.send()
 

@@ -1,5 +1,6 @@
 """The API as one ASGI application; PIPELINE is the whole way of a request, in order."""
 
+import errno
 import logging
 import re
 import time
@@ -376,6 +377,8 @@ def as_problem(error: Exception) -> Problem:
         return error
     if isinstance(error, Unavailable):
         return ServiceUnavailable(f"{error}. Try again.", headers={"retry-after": "1"})
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ServiceUnavailable("The disk is full. Try again when there is room.", headers={"retry-after": "60"})
     if isinstance(error, OverflowError) or type(error).__name__ in ("NumericValueOutOfRange", "DataError"):
         return BadRequest("A number in the request is too large.")
     if isinstance(error, TimeoutError):

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from pileus.compute import facade as compute
 from pileus.core.ids import new_id
-from pileus.db.connect import Database
+from pileus.db.connect import Database, Unavailable
 from pileus.http.app import Receive, Scope, Send
 from pileus.image import facade as image
 from pileus.image.drivers import Blob
@@ -66,6 +66,8 @@ class NodeDoor:
             await respond(send, 404, f"{error}\n".encode())
         except (ValueError, msgspec.MsgspecError) as error:
             await respond(send, 400, f"{error}\n".encode())
+        except Unavailable as error:
+            await respond(send, 503, f"{error}\n".encode())
         except Exception:
             log.exception("%s failed", scope["path"])
             await respond(send, 500, b"see the log\n")

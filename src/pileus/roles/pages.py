@@ -15,7 +15,7 @@ import msgspec
 
 from pileus.compute import facade as compute
 from pileus.core.config import Config
-from pileus.db.connect import Database, Tx
+from pileus.db.connect import Database, Tx, Unavailable
 from pileus.http.app import Receive, Scope, Send
 from pileus.roles.asgi import respond
 
@@ -31,6 +31,16 @@ class Pages:
         self.started = time.time()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        try:
+            return await self._answer(scope, receive, send)
+        except Unavailable as error:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1013})  # RFC 6455 §7.4: try again later
+            else:
+                await respond(send, 503, f"{error}\n".encode())
+            return True
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
         if scope["type"] == "websocket":
             await self._console(scope, receive, send)
             return True
