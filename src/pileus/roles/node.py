@@ -57,7 +57,7 @@ def build_hypervisor(config: Config, images: ImageCache) -> Hypervisor:
     if config.hypervisor == "fake":
         from pileus.drivers.hypervisor import fake
 
-        return fake.FakeHypervisor(kept(folder / "fake-hypervisor", fake.FakeMachine))
+        return kept(folder / "fake-hypervisor", fake.FakeMachine, fake.FakeHypervisor)
     from pileus.drivers.hypervisor.qemu.driver import QemuHypervisor
 
     uid = config.guest_uid
@@ -69,7 +69,7 @@ def build_switch(config: Config) -> Switch:
     if config.switch == "fake":
         from pileus.drivers.switch import fake
 
-        return fake.FakeSwitch(kept(config.folder / "node" / "fake-switch", fake.FakeMachine))
+        return kept(config.folder / "node" / "fake-switch", fake.FakeMachine, fake.FakeSwitch)
     from pileus.drivers.switch import linux
 
     physical = {}
@@ -87,7 +87,8 @@ def build_block(config: Config, images: ImageCache) -> Block:
     if config.block == "fake":
         from pileus.drivers.block import fake
 
-        return fake.FakeBlock(kept(folder / "fake-block", fake.FakeMachine), node_id(config))
+        own = node_id(config)
+        return kept(folder / "fake-block", fake.FakeMachine, lambda machine: fake.FakeBlock(machine, own))
     from pileus.drivers.block.file.driver import FileBlock
     from pileus.drivers.block.file.places import PoolFolder
 
