@@ -10,24 +10,29 @@ from pathlib import Path
 
 from pileus.core.config import Config
 from pileus.roles import joining
-from pileus.roles.supervisor import lives, processes
+from pileus.roles.supervisor import end_orphans, lives, processes
 
 STOP_SECONDS = 30.0
 
 
 def stop_processes(config: Config) -> bool:
-    """End the supervisor and its children; whether all are gone."""
-    found = processes(config.folder / "run")
-    if not found:
+    """End the supervisor and its children, and what a supervisor that was killed left; whether all are gone."""
+    run = config.folder / "run"
+    found = processes(run)
+    if found:
+        with suppress(ProcessLookupError):
+            os.kill(found["supervisor"], signal.SIGTERM)
+            os.kill(found["supervisor"], signal.SIGCONT)
+        ends = time.monotonic() + STOP_SECONDS
+        while any(lives(pid) for pid in found.values()) and time.monotonic() < ends:
+            time.sleep(0.05)
+    if not run.exists():
         return True
-    with suppress(ProcessLookupError):
-        os.kill(found["supervisor"], signal.SIGTERM)
-    ends = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < ends:
-        if not any(lives(pid) for pid in found.values()):
-            return True
-        time.sleep(0.05)
-    return False
+    try:
+        os.close(end_orphans(run))
+    except BlockingIOError:
+        return False
+    return not any(lives(pid) for pid in found.values())
 
 
 def down(config: Config, _arguments: list[str]) -> int:

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,8 @@ from types import FrameType
 log = logging.getLogger("pileus.supervisor")
 BACKOFF_MAX = 10.0
 STOP_SECONDS = 10.0
+ORPHAN_SECONDS = 4.0  # the API lets requests finish for 3
+LOOK_SECONDS = 0.5  # whoever asks whether a supervisor lives holds its lock for an instant
 PR_SET_PDEATHSIG = 1
 
 
@@ -43,6 +46,55 @@ class AlreadyRunning(Exception):
     """Another supervisor holds this state folder."""
 
 
+def take(path: Path, seconds: float = LOOK_SECONDS) -> int:
+    """Hold a lock file; its descriptor.  Raises BlockingIOError when another holds it for longer than a look."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > ends:
+                os.close(lock)
+                raise
+            time.sleep(0.02)
+        else:
+            return lock
+
+
+def holders(path: Path) -> list[int]:
+    """Processes, other than this one, that have a file open."""
+    wanted, found = path.stat(), []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with suppress(OSError):  # it ended, or is not ours to look at
+            if any(os.path.samestat(wanted, os.stat(fd.path)) for fd in os.scandir(entry / "fd")):
+                found.append(int(entry.name))
+    return found
+
+
+def end_orphans(folder: Path) -> int:
+    """End what a supervisor that was killed left behind, stopped processes too; the lock that they held.
+
+    Every role inherits a lock from its supervisor, so that it is found whatever became of the others.
+    """
+    path = folder / "roles"
+    for number, seconds in ((signal.SIGTERM, ORPHAN_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+        try:
+            return take(path, 0.0)
+        except BlockingIOError:
+            pass
+        for pid in holders(path):
+            log.warning("ending process %d, whose supervisor is gone", pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+                os.kill(pid, signal.SIGCONT)
+        with suppress(BlockingIOError):
+            return take(path, seconds)
+    return take(path, 0.0)
+
+
 class Supervisor:
     """The parent of the roles of one machine; it holds a lock in `folder` for as long as it lives.
 
@@ -52,15 +104,15 @@ class Supervisor:
     def __init__(self, folder: Path):
         self.folder = folder
         self.roles: dict[str, Role] = {}
-        self.lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.lock = take(folder / "lock")
         except BlockingIOError:
-            os.close(self.lock)
             raise AlreadyRunning(f"another supervisor holds {folder}") from None
+        self.inherited = end_orphans(folder)
         self.pids: dict[int, str] = {}
         self.deaths: dict[str, list[float]] = {}
         self.due: dict[str, float] = {}
+        self.told = False  # whether processes.json says what is
         self.stopping = False
 
     def start(self, name: str) -> None:
@@ -70,7 +122,7 @@ class Supervisor:
         if pid == 0:
             code = 1
             try:
-                os.close(self.lock)  # the lock is the supervisor's alone
+                os.close(self.lock)  # this lock is the supervisor's alone
                 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                     signal.signal(number, signal.SIG_DFL)
                 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -92,12 +144,18 @@ class Supervisor:
         self.write()
 
     def write(self) -> None:
-        """Tell `pileus status` who is who."""
+        """Tell `pileus status` who is who; on a full disk later."""
         target = self.folder / "processes.json"
         fresh = target.with_suffix(".new")
         processes = {"supervisor": os.getpid(), **{name: pid for pid, name in self.pids.items()}}
-        fresh.write_text(json.dumps(processes))
-        fresh.replace(target)
+        try:
+            fresh.write_text(json.dumps(processes))
+            fresh.replace(target)
+        except OSError as error:
+            log.warning("cannot write %s: %s", target, error)
+            self.told = False
+        else:
+            self.told = True
 
     def run(self, roles: list[Role]) -> None:
         """Start all roles and keep them until a signal ends this process."""
@@ -116,6 +174,8 @@ class Supervisor:
             for name in [n for n, at in self.due.items() if at <= now]:
                 del self.due[name]
                 self.start(name)
+            if not self.told:
+                self.write()
             time.sleep(0.2)
         self._end()
 
