@@ -40,8 +40,8 @@ class Fence:
             if epoch < seen:
                 raise Stale(f"{lease}: epoch {epoch} is over, {seen} has begun")
             if epoch > seen:
-                self._epochs[lease] = epoch
                 self._file.write(f"{lease} {epoch}\n")  # survives kill -9: the page cache is the kernel's
+                self._epochs[lease] = epoch
                 self._lines += 1
                 if self._lines > COMPACT_LINES + 2 * len(self._epochs):
                     self._file.close()
