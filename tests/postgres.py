@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,20 +27,17 @@ def postgres_program(name: str) -> str | None:
 
 
 class Postgres:
-    """A server of our own in a folder; root runs it as the user postgres, which it insists on."""
+    """A server of our own in a folder of its own; root runs it as the user postgres, which it insists on."""
 
-    def __init__(self, folder: Path, initdb: str, server: str):
-        self.folder, self.server, self.port = folder, server, free_port()
+    def __init__(self, initdb: str, server: str):
+        self.folder, self.server, self.port = Path(tempfile.mkdtemp(prefix="pg-")), server, free_port()
         root = os.geteuid() == 0
         self.user = "postgres" if root else pwd.getpwuid(os.geteuid()).pw_name
         if root:
-            for parent in (folder, *folder.parents[:3]):
-                if str(parent) != "/tmp":
-                    parent.chmod(0o755)
-            shutil.chown(folder, "postgres", "postgres")
+            shutil.chown(self.folder, "postgres", "postgres")
         self.become = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"] if root else []
-        command = [*self.become, initdb, "-D", folder / "data", "-U", self.user, "-A", "trust", "-N"]
-        subprocess.run(command, check=True, capture_output=True)
+        command = [*self.become, initdb, "-D", self.folder / "data", "-U", self.user, "-A", "trust", "-N"]
+        subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
         self.start()
 
     @property
@@ -53,7 +51,7 @@ class Postgres:
         options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1"]
         options += ["-c", f"unix_socket_directories={self.folder}"]
         command = [*self.become, self.server, "-D", self.folder / "data", "-p", str(self.port), *options]
-        self.running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self.running = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=self.folder)
         for _ in range(200):
             try:
                 psycopg.connect(self.url).close()
@@ -66,23 +64,28 @@ class Postgres:
         self.running.send_signal(number)
         self.running.wait(20)
 
+    def close(self) -> None:
+        """End it and forget all it held."""
+        self.stop()
+        shutil.rmtree(self.folder)
 
-def new_postgres(folder: Path) -> Postgres:
-    """A server in an empty folder; skips the test where PostgreSQL is not installed."""
+
+def new_postgres() -> Postgres:
+    """A server with nothing in it; skips the test where PostgreSQL is not installed."""
     initdb, server = postgres_program("initdb"), postgres_program("postgres")
     if not initdb or not server:
         pytest.skip("PostgreSQL is not installed (packages.txt names it)")
-    return Postgres(folder, initdb, server)
+    return Postgres(initdb, server)
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A PostgreSQL that all tests share: empty it, or make a database of your own in it (`new_database`)."""
-    found = new_postgres(tmp_path_factory.mktemp("pg"))
+    found = new_postgres()
     try:
         yield found.url
     finally:
-        found.stop()
+        found.close()
 
 
 def new_database(url: str, name: str) -> str:
