@@ -94,8 +94,9 @@ def build_block(config: Config, images: ImageCache) -> Block:
 
     pools = {
         name: PoolFolder(
-            folder=Path(pool.path) if pool.path else config.folder / "volumes" / name, backend=pool.backend
-        )
+            folder=Path(pool.path) if pool.path else config.folder / "volumes" / name, backend=pool.backend,
+            capabilities=pool.capabilities,
+        )  # fmt: skip
         for name, pool in config.pools.items()
     }
     address = config.agent_address or config.controller_address
