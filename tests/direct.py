@@ -1,18 +1,21 @@
 """Calls operations through the whole pipeline without a socket, as any caller one likes."""
 
-import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import uvloop
+
+from pileus.core.audit import Trail
 from pileus.core.context import Caller
 from pileus.core.op import Service
 from pileus.core.policy import Enforcer
 from pileus.db.connect import Database, Tx, connect
 from pileus.db.migrate import migrate
 from pileus.http.app import App, Authenticate
+from pileus.http.audit import Audit
 from pileus.http.transactions import transactions
 
 ADMIN = Caller(
@@ -91,13 +94,16 @@ class Direct:
     """The API of some services over a database of its own."""
 
     def __init__(
-        self, services: Iterable[Service], folder: Path, settings: Any = None, authenticate: Authenticate | None = None
-    ):
+        self, services: Iterable[Service], folder: Path, settings: Any = None, authenticate: Authenticate | None = None,
+        trail: Trail | None = None,
+    ):  # fmt: skip
         """`authenticate` turns real tokens into callers; the names of CALLERS are known besides."""
         self.db: Database = connect(f"sqlite://{folder}/pileus.db")
         migrate(self.db)
-        self.app = App(services, transactions(self.db), named_or(authenticate), Enforcer(), settings=settings)
-        self.loop = asyncio.new_event_loop()
+        front = transactions(self.db)
+        audit = Audit(trail, front) if trail else None
+        self.app = App(services, front, named_or(authenticate), Enforcer(), settings=settings, audit=audit)
+        self.loop = uvloop.new_event_loop()  # as the server's
 
     def __call__(
         self, method: str, path: str, body: Any = None, *, caller: str = "demo", version: str = "",

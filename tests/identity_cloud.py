@@ -30,7 +30,8 @@ class IdentityCloud:
         self.folder, self.settings = folder, Settings(folder, rules)
         facade.ensure_keys(self.settings.keys_folder)
         self.direct = Direct(
-            [facade.SERVICE], folder, self.settings, facade.Authenticator(self.settings.keys_folder)
+            [facade.SERVICE], folder, self.settings, facade.Authenticator(self.settings.keys_folder),
+            facade.audit_trail(self.settings.keys_folder),
         )  # fmt: skip
         self.db = self.direct.db
         self.bootstrap()

@@ -30,6 +30,7 @@ from pileus.core.op import PUBLIC, Operation, Reply, Service
 from pileus.core.paging import Query
 from pileus.core.policy import Enforcer
 from pileus.db.connect import Conflict, Tx, Unavailable
+from pileus.http.audit import Audit
 from pileus.http.routing import Match, Router
 from pileus.http.transactions import Transactions
 
@@ -63,6 +64,7 @@ class Call:
         self.caller: Caller = ANONYMOUS
         self.body: Any = None
         self.reply_headers: dict[str, str] = {}
+        self.audited = False  # whether the audit trail has it already, from its own transaction
 
     @property
     def query(self) -> Query:
@@ -149,6 +151,8 @@ class Call:
         coded = [(k.encode("latin-1"), v.encode("latin-1", "replace")) for k, v in everything.items()]
         await self.send({"type": "http.response.start", "status": status, "headers": coded})
         self.app.finished(self, status)
+        if self.app.audit is not None:
+            self.app.audit.finished(self, status)
 
 
 async def find_operation(call: Call) -> None:
@@ -289,11 +293,17 @@ async def run(call: Call) -> None:
         await call.app.transactions.read(lambda tx: operation.check(call.context(tx), call.body, match.path))
         extra = await operation.slow(call)
 
+    audit = call.app.audit if operation.writes else None
+
     def work(tx: Tx) -> tuple[int, Any, Reply]:
-        return operation.call(call.context(tx), call.body, query, match.path, extra)
+        found = operation.call(call.context(tx), call.body, query, match.path, extra)
+        if audit is not None:
+            audit.in_transaction(tx, call, found[0], found[1])
+        return found
 
     begin = call.app.transactions.write if operation.writes else call.app.transactions.read
     status, body, reply = await begin(work)
+    call.audited = audit is not None
     if reply.raw is not None:
         await call.answer(status, reply.raw, reply.headers)
     elif body is None:
@@ -320,6 +330,7 @@ class App:
         aliases: Mapping[str, str] | None = None,
         pages: Callable[[Scope, Receive, Send], Awaitable[bool]] | None = None,
         finished: Callable[[Call, int], None] | None = None,
+        audit: Audit | None = None,
     ):
         self.services = list(services)
         self.router = Router(self.services)
@@ -328,6 +339,7 @@ class App:
         self.aliases = dict(aliases or {})  # first segments of old addresses → where that lives now
         self.pages = pages  # the dashboard and console sockets: True when it answered
         self.finished = finished or (lambda call, status: None)
+        self.audit = audit
         for service in self.services:
             for name, text in service.rules.items():
                 enforcer.declare(name, text, service.type)
@@ -368,6 +380,8 @@ class App:
             message = await receive()
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
+                if self.audit is not None:
+                    await self.audit.flush()
                 return
 
 

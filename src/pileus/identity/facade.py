@@ -1,10 +1,12 @@
 """What the rest of the program may know of identity."""
 
+import hmac
 import time
 from pathlib import Path
 
 from msgspec import Struct
 
+from pileus.core.audit import Trail, equal
 from pileus.core.context import Caller
 from pileus.db.connect import Tx
 from pileus.identity import (
@@ -38,9 +40,10 @@ from pileus.identity import (
     versions,
 )
 from pileus.identity.bootstrap import bootstrap
+from pileus.identity.keys import KeyRing, rotate
 from pileus.identity.rows import PROJECTS, USERS
 from pileus.identity.service import IDENTITY as SERVICE
-from pileus.identity.tokens import ensure_keys, rotate_keys, tokens_of
+from pileus.identity.tokens import AUDIT_RING, ensure_keys, rotate_keys, tokens_of
 
 # Importing these is what gives the service its operations.
 OPERATIONS_FROM = (
@@ -49,8 +52,8 @@ OPERATIONS_FROM = (
     project_tag, region, registered_limit, role, role_assignment, signed_request, trust, user, versions,
 )  # fmt: skip
 __all__ = [
-    "SERVICE", "Authenticator", "ProjectView", "UserView", "bootstrap", "ensure_keys", "project_view", "rotate_keys",
-    "user_view",
+    "SERVICE", "Authenticator", "ProjectView", "UserView", "audit_trail", "bootstrap", "ensure_keys", "project_view",
+    "rotate_audit_key", "rotate_keys", "user_view",
 ]  # fmt: skip
 
 
@@ -69,6 +72,26 @@ class UserView(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     domain_id: str
+
+
+def audit_trail(keys_folder: Path) -> Trail:
+    """The audit trail under the ring of audit keys; older keys only check what they made."""
+    ring = KeyRing(keys_folder / AUDIT_RING)
+
+    def mac(content: bytes) -> str:
+        key = ring.current(time.time())
+        return f"{key.id}:{hmac.digest(key.secret, content, 'sha256').hex()}"
+
+    def check(content: bytes, made: str) -> bool:
+        key = ring.find(made.partition(":")[0])
+        return key is not None and equal(f"{key.id}:{hmac.digest(key.secret, content, 'sha256').hex()}", made)
+
+    return Trail(mac, check)
+
+
+def rotate_audit_key(keys_folder: Path, now: float) -> None:
+    """Make new records under a new key; the older ones are kept for ever, since they check what they made."""
+    rotate(keys_folder / AUDIT_RING, now=now, keep_seconds=float("inf"))
 
 
 class Authenticator:

@@ -21,6 +21,7 @@ log = logging.getLogger("pileus.identity")
 REMEMBERED = 4096
 TOKEN_RING = "tokens.json"  # noqa: S105 (a file name)
 CREDENTIAL_RING = "credentials.json"
+AUDIT_RING = "audit.json"
 
 
 class RevokedToken(Struct, frozen=True, kw_only=True):
@@ -127,7 +128,7 @@ class Tokens:
 
 def ensure_keys(keys_folder: Path) -> None:
     """Make the key rings unless they are there; called as the user who may write the folder."""
-    for name in (TOKEN_RING, CREDENTIAL_RING):
+    for name in (TOKEN_RING, CREDENTIAL_RING, AUDIT_RING):
         create_ring(keys_folder / name)
 
 

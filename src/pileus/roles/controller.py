@@ -19,6 +19,7 @@ from pileus.core.reconcile import Kind, Lease, Worker
 from pileus.db.connect import Database, connect
 from pileus.drivers.blob.file import FileBlob
 from pileus.http.app import App
+from pileus.http.audit import Audit
 from pileus.http.transactions import transactions
 from pileus.identity import facade as identity
 from pileus.image import facade as image
@@ -126,16 +127,17 @@ def build_api(config: Config, db: Database) -> App:
     """The API as an ASGI application."""
     from pileus.roles.pages import Pages
 
-    hub = open_hub(config, db)
+    hub, front = open_hub(config, db), transactions(db)
     return App(
         services(),
-        transactions(db),
+        front,
         identity.Authenticator(config.folder / "keys"),
         Enforcer(),
         public_url=config.url,
         settings=Settings(config, open_blob(config), hub),
         aliases={"v3": "/identity/v3"},  # many client configurations name identity without its root
         pages=Pages(config, db, hub),
+        audit=Audit(identity.audit_trail(config.folder / "keys"), front),
     )
 
 
@@ -201,7 +203,11 @@ def prepare(config: Config, admin_password: str, folder_owner: int) -> list[str]
     applied = migrate(db)
     db.transact(
         lambda tx: identity.bootstrap(
-            tx, admin_password=admin_password, public_url=config.url, region=config.region, now=time.time(),
+            tx,
+            admin_password=admin_password,
+            public_url=config.url,
+            region=config.region,
+            now=time.time(),
             rules=config.identity,
         )
     )
