@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pileus.http.app import App
-from pileus.http.server import listen, server
+from pileus.http.server import Limits, listen, server
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[App], str]]:
-    """Call it with an App: it answers on a free port of loopback until the test ends; the URL."""
+def serve() -> Iterator[Callable[..., str]]:
+    """Call it with an App (and Limits): it answers on a free port of loopback until the test ends; the URL."""
     running = []
 
-    def start(app: App) -> str:
+    def start(app: App, limits: Limits | None = None) -> str:
         socket = listen("127.0.0.1", 0)
-        front = server(app)
+        front = server(app, limits=limits)
         front.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         thread = threading.Thread(target=lambda: asyncio.run(front.serve(sockets=[socket])), daemon=True)
         thread.start()

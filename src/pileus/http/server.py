@@ -84,7 +84,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:  # it is a websocket's now
             return
         if self._in_head and self._head > self.limits.header_bytes:
             self.send_400_response("The headers are too long.")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -21,6 +21,15 @@ from pileus.roles.asgi import respond
 
 log = logging.getLogger("pileus.pages")
 NOVNC = Path("/usr/share/novnc")
+
+
+def page_file(name: str) -> Path | None:
+    """The file of noVNC's by this name, None for anything else."""
+    try:
+        path = (NOVNC / name).resolve()
+        return path if path.is_relative_to(NOVNC.resolve()) and path.is_file() else None
+    except (ValueError, OSError):  # NUL, or longer than names may be
+        return None
 
 
 class Pages:
@@ -73,24 +82,19 @@ class Pages:
 
     async def _static(self, name: str, send: Send) -> None:
         """noVNC's own files, as Debian's package holds them."""
-        path = (NOVNC / (unquote(name) or "vnc_lite.html")).resolve()
-        if not path.is_relative_to(NOVNC.resolve()) or not path.is_file():
+        page = page_file(name or "vnc_lite.html")
+        if page is None:
             await respond(send, 404, b"not found; the package novnc holds these files\n")
             return
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        kind = mimetypes.guess_type(page.name)[0] or "application/octet-stream"
         safe = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
-        await respond(send, 200, path.read_bytes(), kind, safe)
+        await respond(send, 200, page.read_bytes(), kind, safe)
 
     async def _console(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A websocket joined to a guest's screen: the token says whose, the Origin must be ours."""
+        """A websocket joined to a guest's screen or serial line: the token says which, the Origin must be ours."""
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
         await receive()
-        token = self._token(scope, headers)
-        origin = headers.get("origin", "")
-        if origin and origin.split("://")[-1] not in (headers.get("host", ""), self.config.url.split("://")[-1]):
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        found = self.db.transact(lambda tx: compute.console(tx, token, time.time())) if token else None
+        found = await asyncio.to_thread(self._opens, scope, headers)  # a commit of this very loop may be under way
         if found is None:
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -104,6 +108,20 @@ class Pages:
         offered = scope.get("subprotocols", [])
         await send({"type": "websocket.accept", "subprotocol": "binary" if "binary" in offered else None})
         await self._relay(guest, receive, send)
+
+    def _opens(self, scope: Scope, headers: Mapping[str, str]) -> tuple[str, str, str] | None:
+        """(node id, server id, kind) of the console that this request may have; None when it may have none.
+
+        A browser says in Origin whose page asks: another site's page gets nothing, whatever its token
+        (CVE-2015-0259).
+        """
+        origin = headers.get("origin", "")
+        if origin and origin.split("://")[-1] not in (headers.get("host", ""), self.config.url.split("://")[-1]):
+            return None
+        token = self._token(scope, headers)
+        found = self.db.transact(lambda tx: compute.console(tx, token, time.time())) if token else None
+        asked = "serial" if scope["path"] == "/serial" else "vnc"
+        return found if found is not None and found[2] == asked else None
 
     @staticmethod
     def _token(scope: Scope, headers: Mapping[str, str]) -> str:
@@ -124,8 +142,9 @@ class Pages:
         loop = asyncio.get_running_loop()
 
         async def out() -> None:
-            while data := await loop.sock_recv(guest, 1 << 16):
-                await send({"type": "websocket.send", "bytes": data})
+            with contextlib.suppress(OSError):
+                while data := await loop.sock_recv(guest, 1 << 16):
+                    await send({"type": "websocket.send", "bytes": data})
             await send({"type": "websocket.close", "code": 1000})
 
         pumping = asyncio.create_task(out())
