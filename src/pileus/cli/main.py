@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "shell": ("pileus.cli.shell", "run a command beside the public network (default: a shell)"),
     "join-token": ("pileus.cli.join", "on a controller: make a token by which one machine may join as a node"),
     "join": ("pileus.cli.join", "on that machine: join the cloud, pileus join URL TOKEN"),
+    "policy": ("pileus.cli.policy", "list the rules of policy, or explain: policy explain USER OPERATION [TARGET]"),
+    "audit": ("pileus.cli.keys", "print the audit trail, or prove with --verify that nobody changed it"),
+    "rotate-keys": ("pileus.cli.keys", "put new keys of tokens, credentials and audit in use"),
+    "recover-admin": ("pileus.cli.keys", "let user admin in again, with a new password"),
     "logs": ("pileus.cli.logs", "print the log, or the lines of one request"),
 }
 

@@ -82,6 +82,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guest_uid: int = 62002  # QEMU runs as this user and group
     image_limit_gib: int = 1024  # the largest disk that an image may unfold to
     identity: Identity = Identity()
+    policy: str = "/etc/pileus"  # folder of policy.yaml and policy.d, the operator's own rules
     workers: int = 8  # threads that step resources
     lease_seconds: float = 60.0  # after which the work of a worker that is silent is taken over
     report_seconds: float = 15.0
@@ -90,6 +91,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def folder(self) -> Path:
         return Path(self.state)
+
+    @property
+    def policy_folder(self) -> Path:
+        return Path(self.policy)
 
     @property
     def url(self) -> str:

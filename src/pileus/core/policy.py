@@ -120,21 +120,30 @@ class Parser:
         while self._peek() == "or":
             self.at += 1
             parts.append(self._and())
-        return parts[0] if len(parts) == 1 else (lambda c, t: any(p(c, t) for p in parts))
+        return parts[0] if len(parts) == 1 else self.joined("or", parts)
 
     def _and(self) -> Check:
         parts = [self._not()]
         while self._peek() == "and":
             self.at += 1
             parts.append(self._not())
-        return parts[0] if len(parts) == 1 else (lambda c, t: all(p(c, t) for p in parts))
+        return parts[0] if len(parts) == 1 else self.joined("and", parts)
 
     def _not(self) -> Check:
         if self._peek() == "not":
             self.at += 1
-            inner = self._not()
-            return lambda c, t: not inner(c, t)
+            return self.negated(self._not())
         return self._atom()
+
+    def joined(self, word: str, parts: list[Check]) -> Check:
+        """Several checks by `and` or `or`."""
+        if word == "or":
+            return lambda c, t: any(p(c, t) for p in parts)
+        return lambda c, t: all(p(c, t) for p in parts)
+
+    def negated(self, inner: Check) -> Check:
+        """The opposite of a check."""
+        return lambda c, t: not inner(c, t)
 
     def _atom(self) -> Check:
         if self.at >= len(self.tokens):
@@ -147,9 +156,10 @@ class Parser:
                 raise PolicyError(f"{self.text!r} lacks a closing parenthesis")
             self.at += 1
             return inner
-        return self._check(token)
+        return self.single(token)
 
-    def _check(self, token: str) -> Check:
+    def single(self, token: str) -> Check:
+        """One check."""
         if token == "@":  # noqa: S105 (a rule)
             return _always
         if token == "!":  # noqa: S105 (a rule)
@@ -163,6 +173,69 @@ class Parser:
         if kind == "field":
             return _field(right)
         return _role(right) if kind == "role" else _generic(kind, right)
+
+
+class Told:
+    """The story of one decision."""
+
+    def __init__(self, rules: Mapping[str, Check], texts: Mapping[str, str]):
+        self.rules, self.texts = rules, texts
+        self.lines: list[str] = []
+        self.depth = 0
+
+    def tell(self, what: str, decide: Callable[[], bool]) -> bool:
+        """One line, above those of its parts."""
+        at, indent = len(self.lines), "  " * self.depth
+        self.lines.append("")
+        self.depth += 1
+        result = decide()
+        self.depth -= 1
+        self.lines[at] = f"{'yes' if result else 'no '}  {indent}{what}"
+        return result
+
+    def rule(self, name: str, creds: Creds, target: Target) -> bool:
+        """A rule by its name; one that names itself is told once."""
+        text = self.texts.get(name)
+        if text is None or self.depth > 20:
+            return self.tell(f"rule:{name} is not known", lambda: False)
+        check = TellingParser(text, self).parse()
+        return self.tell(f"{name}: {text or '@'}", lambda: check(creds, target))
+
+
+class TellingParser(Parser):
+    """Compiles a text to checks that evaluate all their parts and tell what each found."""
+
+    def __init__(self, text: str, told: Told):
+        super().__init__(text, told.rules)
+        self.told = told
+
+    def joined(self, word: str, parts: list[Check]) -> Check:
+        decide = any if word == "or" else all
+        return lambda c, t: self.told.tell(f"({word})", lambda: decide([p(c, t) for p in parts]))
+
+    def negated(self, inner: Check) -> Check:
+        return lambda c, t: self.told.tell("not", lambda: not inner(c, t))
+
+    def single(self, token: str) -> Check:
+        kind, _, right = token.partition(":")
+        if kind == "rule":
+            return lambda c, t: self.told.rule(right, c, t)
+        check = super().single(token)
+        return lambda c, t: self.told.tell(found(token, c, t), lambda: check(c, t))
+
+
+def found(token: str, creds: Creds, target: Target) -> str:
+    """A check with the values that it compares."""
+    kind, _, right = token.partition(":")
+    names = re.findall(r"%\((.+?)\)s", right)
+    given = [f"{name} of the target is {target.get(name, 'not there')!r}" for name in names]
+    if kind == "role":
+        given.append(f"roles are {', '.join(creds.get('roles', ())) or 'none'}")
+    elif kind in creds:
+        given.append(f"{kind} is {creds[kind]!r}")
+    elif re.fullmatch(r"[a-z_.]+", kind) and kind != "field":
+        given.append(f"{kind} is not among the credentials")
+    return f"{token}   ({'; '.join(given)})" if given else token
 
 
 class Enforcer:
@@ -179,7 +252,8 @@ class Enforcer:
         self._spaces: dict[str, dict[str, Check]] = {}  # by service
         self._declared: dict[tuple[str, str], str] = {}  # (service, name) → default
         self._current: dict[tuple[str, str], str] = {}  # (service, name) → text in force
-        self._varies: dict[tuple[str, str], bool] = {}  # what looks_at_target found
+        self._varies: dict[tuple[str, str], bool] = {}  # what looks_at_target found, by service
+        self._looking: dict[str, bool] = {}  # and for a name wherever it is declared
 
     def declare(self, name: str, text: str, service: str = "") -> None:
         """Register a default; within a service the same name must always mean the same."""
@@ -190,10 +264,18 @@ class Enforcer:
             self._set(service, name, text)
 
     def override(self, rules: Mapping[str, str]) -> None:
-        """The operator's rules; unknown names are refused so that a typing error cannot open a door."""
+        """The operator's rules; unknown names are refused so that a typing error cannot open a door.
+
+        Raises PolicyError, and then nothing has changed.
+        """
         unknown = sorted(set(rules) - set(self.defaults))
         if unknown:
             raise PolicyError(f"unknown policy rules: {', '.join(unknown)}")
+        for name, text in rules.items():
+            Parser(text, {}).parse()
+            for other in re.findall(r"rule:([^\s()]+)", text):
+                if other not in self.defaults:
+                    raise PolicyError(f"rule {name} refers to {other}, which does not exist")
         for (service, name), text in self._declared.items():
             self._set(service, name, rules.get(name, text))
 
@@ -207,9 +289,21 @@ class Enforcer:
         else:
             self._rules.pop(name, None)
         self._varies.clear()
+        self._looking.clear()
 
     def _names(self, service: str) -> ChainMap[str, Check]:
         return ChainMap(self._spaces[service], self._rules)
+
+    def explain(self, name: str, creds: Creds, target: Target) -> tuple[bool, list[str]]:
+        """Whether a rule passes, and why: each check of its text with what it found, indented by depth."""
+        services = [service for service, known in self._current if known == name]
+        if not services:
+            return False, [f"no   {name}: there is no such rule"]
+        told = Told(self._names(services[0]), {**self.texts, **self._texts_of(services[0])})
+        return told.rule(name, creds, target), told.lines
+
+    def _texts_of(self, service: str) -> dict[str, str]:
+        return {name: text for (home, name), text in self._current.items() if home == service}
 
     def check_references(self) -> None:
         """Raise PolicyError where a rule names another that does not exist."""
@@ -220,8 +314,11 @@ class Enforcer:
 
     def looks_at_target(self, name: str) -> bool:
         """Whether what a rule says may differ from target to target (for the same credentials)."""
-        homes = [service for service, known in self._current if known == name]
-        return any(self._looks(service, name) for service in homes)
+        known = self._looking.get(name)
+        if known is None:
+            homes = [service for service, rule in self._current if rule == name]
+            known = self._looking[name] = any(self._looks(service, name) for service in homes)
+        return known
 
     def _looks(self, service: str, name: str) -> bool:
         key = (service, name)

@@ -29,6 +29,8 @@ from pileus.core.log import REQUEST_ID
 from pileus.core.op import PUBLIC, Operation, Reply, Service
 from pileus.core.paging import Query
 from pileus.core.policy import Enforcer
+from pileus.core.policy_files import PolicyFiles
+from pileus.core.schema import short
 from pileus.db.connect import Conflict, Tx, Unavailable
 from pileus.http.audit import Audit
 from pileus.http.routing import Match, Router
@@ -40,6 +42,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Authenticate = Callable[[Tx, str], Caller | None]
 log = logging.getLogger("pileus.http")
 _JSON = {"content-type": "application/json"}
+MESSAGE_LENGTH = 1000  # characters of a refusal, which must not become as long as what is refused
 
 
 class Disconnected(Exception):
@@ -331,6 +334,7 @@ class App:
         pages: Callable[[Scope, Receive, Send], Awaitable[bool]] | None = None,
         finished: Callable[[Call, int], None] | None = None,
         audit: Audit | None = None,
+        policy_files: PolicyFiles | None = None,
     ):
         self.services = list(services)
         self.router = Router(self.services)
@@ -340,10 +344,13 @@ class App:
         self.pages = pages  # the dashboard and console sockets: True when it answered
         self.finished = finished or (lambda call, status: None)
         self.audit = audit
+        self.policy_files = policy_files
         for service in self.services:
             for name, text in service.rules.items():
                 enforcer.declare(name, text, service.type)
         enforcer.check_references()
+        if policy_files is not None:
+            policy_files.load()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -356,6 +363,8 @@ class App:
         first, _, rest = scope["path"].lstrip("/").partition("/")
         if first in self.aliases:
             scope = {**scope, "path": f"{self.aliases[first]}/{rest}".rstrip("/")}
+        if self.policy_files is not None:
+            self.policy_files.refresh()
         call = Call(self, scope, receive, send)
         REQUEST_ID.set(call.request_id)
         try:
@@ -369,6 +378,7 @@ class App:
 
     async def _refuse(self, call: Call, problem: Problem) -> None:
         service = call.service
+        problem.message = short(problem.message, MESSAGE_LENGTH)
         body = service.problem(problem, call.request_id) if service else {"error": {"message": problem.message}}
         try:
             await call.answer(problem.status, msgspec.json.encode(body), {**_JSON, **problem.headers})

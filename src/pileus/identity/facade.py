@@ -3,11 +3,14 @@
 import hmac
 import time
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
 from pileus.core.audit import Trail, equal
+from pileus.core.clock import iso_micro_z
 from pileus.core.context import Caller
+from pileus.core.ids import new_hex
 from pileus.db.connect import Tx
 from pileus.identity import (
     access_rule,
@@ -41,6 +44,7 @@ from pileus.identity import (
 )
 from pileus.identity.bootstrap import bootstrap
 from pileus.identity.keys import KeyRing, rotate
+from pileus.identity.recovery import caller_as, forget_keys, recover_administrator, rotate_credential_key
 from pileus.identity.rows import PROJECTS, USERS
 from pileus.identity.service import IDENTITY as SERVICE
 from pileus.identity.tokens import AUDIT_RING, ensure_keys, rotate_keys, tokens_of
@@ -52,8 +56,22 @@ OPERATIONS_FROM = (
     project_tag, region, registered_limit, role, role_assignment, signed_request, trust, user, versions,
 )  # fmt: skip
 __all__ = [
-    "SERVICE", "Authenticator", "ProjectView", "UserView", "audit_trail", "bootstrap", "ensure_keys", "project_view",
-    "rotate_audit_key", "rotate_keys", "user_view",
+    "SERVICE",
+    "Authenticator",
+    "ProjectView",
+    "UserView",
+    "audit_trail",
+    "bootstrap",
+    "caller_as",
+    "command_event",
+    "ensure_keys",
+    "forget_keys",
+    "project_view",
+    "recover_administrator",
+    "rotate_audit_key",
+    "rotate_credential_key",
+    "rotate_keys",
+    "user_view",
 ]  # fmt: skip
 
 
@@ -92,6 +110,17 @@ def audit_trail(keys_folder: Path) -> Trail:
 def rotate_audit_key(keys_folder: Path, now: float) -> None:
     """Make new records under a new key; the older ones are kept for ever, since they check what they made."""
     rotate(keys_folder / AUDIT_RING, now=now, keep_seconds=float("inf"))
+
+
+def command_event(command: str, now: float) -> dict[str, Any]:
+    """A CADF event of a command that the operator gave on a controller."""
+    return {
+        "typeURI": "http://schemas.dmtf.org/cloud/audit/1.0/event", "eventType": "activity", "id": new_hex(),
+        "eventTime": iso_micro_z(now), "action": command, "outcome": "success",
+        "initiator": {"id": "operator", "typeURI": "service/security/account/admin"},
+        "target": {"id": "identity", "typeURI": "service/identity"},
+        "observer": {"id": "pileus", "typeURI": "service/identity"},
+    }  # fmt: skip
 
 
 class Authenticator:

@@ -83,13 +83,18 @@ def rotate(path: Path, *, now: float, keep_seconds: float, lead_seconds: float =
     used_until = [*(later.since for later in keys[1:]), now]
     kept = [key for key, until in zip(keys, used_until, strict=True) if until > now - keep_seconds]
     key = new_key(now + lead_seconds)
+    write_keys(path, [*kept, key])
+    return key
+
+
+def write_keys(path: Path, keys: list[Key]) -> None:
+    """Replace the keys of a ring that there is, at once; its owner stays."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    _write(fresh, [*kept, key])
+    _write(fresh, keys)
     owner = path.stat()
     if os.geteuid() == 0:
         os.chown(fresh, owner.st_uid, owner.st_gid)
     fresh.replace(path)
-    return key
 
 
 def _write(path: Path, keys: list[Key]) -> None:

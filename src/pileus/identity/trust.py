@@ -18,7 +18,7 @@ from pileus.core.schema import BOOLEAN, Schema
 from pileus.identity.application_credential import expiry
 from pileus.identity.role import ROLE
 from pileus.identity.rows import PROJECTS, ROLES, TRUSTS, USERS, Role, Trust
-from pileus.identity.service import ADMIN, IDENTITY, READER, OpenFields, links_beside, listed, seen, self_link
+from pileus.identity.service import ADMIN, IDENTITY, READER, OpenFields, links_beside, listed, self_link
 from pileus.identity.standing import effective_roles
 from pileus.identity.token import Payload
 
@@ -70,9 +70,12 @@ def own_trusts(ctx: Context) -> dict[str, Any]:
 
 
 def load_trust(ctx: Context, trust_id: str, **_path: str) -> Trust:
-    """A trust that the caller may see; one that has expired, or was used up, is no more."""
+    """A trust that the caller may see; the others are NotFound, as those that do not exist."""
     token_of(ctx)
-    return seen(ctx, "identity:get_trust", "trust", trust_id, TRUSTS.get(ctx.tx, id=trust_id))
+    found = TRUSTS.get(ctx.tx, id=trust_id)
+    if found is None or not ctx.allows("identity:get_trust", found):
+        raise NotFound(f"Could not find trust: {trust_id}.")
+    return found
 
 
 def roles_of(ctx: Context, trust: Trust) -> list[Role]:

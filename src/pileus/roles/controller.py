@@ -15,6 +15,7 @@ from pileus.core.config import Config
 from pileus.core.nodes import NODES
 from pileus.core.op import Service
 from pileus.core.policy import Enforcer
+from pileus.core.policy_files import PolicyFiles
 from pileus.core.reconcile import Kind, Lease, Worker
 from pileus.db.connect import Database, connect
 from pileus.drivers.blob.file import FileBlob
@@ -127,16 +128,17 @@ def build_api(config: Config, db: Database) -> App:
     """The API as an ASGI application."""
     from pileus.roles.pages import Pages
 
-    hub, front = open_hub(config, db), transactions(db)
+    hub, front, enforcer = open_hub(config, db), transactions(db), Enforcer()
     return App(
         services(),
         front,
         identity.Authenticator(config.folder / "keys"),
-        Enforcer(),
+        enforcer,
         public_url=config.url,
         settings=Settings(config, open_blob(config), hub),
         aliases={"v3": "/identity/v3"},  # many client configurations name identity without its root
         pages=Pages(config, db, hub),
+        policy_files=PolicyFiles(config.policy_folder, enforcer),
         audit=Audit(identity.audit_trail(config.folder / "keys"), front),
     )
 
