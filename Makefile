@@ -6,7 +6,7 @@ STATE ?= /var/lib/pileus
 export PILEUS_STATE := $(STATE)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup lock guest up down purge test check fast test-slow wheel bench conformance
+.PHONY: help setup lock guest guest-debian up down purge test check fast test-slow wheel bench conformance
 
 help:
 	@echo "make up         set everything up and start a cloud with a first server"
@@ -14,14 +14,18 @@ help:
 	@echo "make purge      down, and remove the data"
 	@echo "make test       lint, types, import rules, all tests with real QEMU and packets"
 	@echo "make test-slow  the slow suites (a Debian guest with cloud-init, long fault runs)"
+	@echo "make wheel      dist/pileus-VERSION.whl, to install with pip or pipx"
 	@echo "make bench      the figures of docs/benchmarks.md"
 	@echo "make conformance LIST=tempest.api.image   Tempest against a fresh cloud (conformance/README.md)"
 
 setup: .cache/packages.done $(VENV)/done
 
 .cache/packages.done: packages.txt guest/packages.txt
+.cache/packages-tests.done: tests/packages.txt
+.cache/packages-debian.done: guest/packages-debian.txt
+.cache/packages.done .cache/packages-tests.done .cache/packages-debian.done:
 	@mkdir -p .cache
-	@packaging/install-packages packages.txt guest/packages.txt
+	@packaging/install-packages $^
 	@touch $@
 
 $(VENV)/done: requirements/dev.txt pyproject.toml
@@ -36,6 +40,9 @@ lock:
 
 guest: setup
 	@bash guest/build.sh .cache/guest
+
+guest-debian: setup .cache/packages-debian.done
+	@bash guest/debian/build.sh .cache/guest
 
 up: guest
 	@$(BIN)/pileus up
@@ -57,10 +64,10 @@ check: setup
 fast: setup
 	@pytest tests/unit tests/life tests/api
 
-test: guest check
+test: guest check .cache/packages-tests.done
 	@pytest --cov --cov-report=term:skip-covered -m "not slow"
 
-test-slow: guest
+test-slow: guest guest-debian .cache/packages-tests.done
 	@pytest -m slow
 
 bench: setup
@@ -78,4 +85,5 @@ conformance: guest .cache/conformance/done
 	@python -m conformance --drivers $(DRIVERS) $(ARGUMENTS) "$(LIST)"
 
 wheel: setup
+	@rm -rf build dist
 	@python -m build --no-isolation --wheel
