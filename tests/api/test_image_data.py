@@ -294,6 +294,7 @@ def test_staged_data_becomes_the_image_by_import(cloud: ImageCloud, tmp_path: Pa
     assert shown["status"] == "active" and shown["os_hash_value"] == hashlib.sha512(data).hexdigest()
     assert shown["virtual_size"] == 16 * MIB and cloud("GET", f"/images/{image['id']}/file").raw == data
     assert len(cloud.blob.list()) == 1
+    assert cloud("GET", f"/images/{image['id']}/tasks").json == {"tasks": []}
 
 
 def test_an_import_of_hostile_data_ends_queued_with_the_reason(cloud: ImageCloud, tmp_path: Path) -> None:

@@ -43,6 +43,12 @@ def get_image(ctx: Context, image: Image) -> dict[str, Any]:
     return render(image, ctx)
 
 
+@IMAGE.op("GET", "/images/{image_id}/tasks", rule="get_image", load=load_image)
+def list_tasks(image: Image) -> dict[str, Any]:
+    """List the tasks of an image: none, since imports are steps of its own life; its status tells how far they are."""
+    return {"tasks": []}
+
+
 @IMAGE.op(
     "POST",
     "/images",

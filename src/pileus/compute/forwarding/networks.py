@@ -7,7 +7,7 @@ Attributes that only nova-network had are null.
 from collections.abc import Mapping
 from typing import Any
 
-from pileus.compute.service import ADMIN, COMPUTE, READER
+from pileus.compute.service import COMPUTE, READER
 from pileus.core.context import Context
 from pileus.core.op import Reply, collection
 from pileus.http.inside import Inside
@@ -42,14 +42,14 @@ def _brief(found: Network) -> dict[str, Any]:
     return {"id": found["id"], "cidr": "None", "label": found["name"]}
 
 
-@COMPUTE.op("GET", "/os-networks", rule="os_compute_api:os-networks:list", allow=ADMIN, load=collection, until=LAST)
+@COMPUTE.op("GET", "/os-networks", rule="os_compute_api:os-networks:list", allow=READER, load=collection, until=LAST)
 def list_networks(ctx: Context) -> dict[str, Any]:
     """List networks."""
     return {"networks": [_detailed(one) for one in networks(ctx)("GET", "/networks")["networks"]]}
 
 
 @COMPUTE.op(
-    "GET", "/os-networks/{network_id}", rule="os_compute_api:os-networks:show", allow=ADMIN, load=load, until=LAST
+    "GET", "/os-networks/{network_id}", rule="os_compute_api:os-networks:show", allow=READER, load=load, until=LAST
 )
 def show_network(found: Network) -> Reply:
     """Show a network."""
