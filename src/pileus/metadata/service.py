@@ -83,25 +83,34 @@ class NetworkServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 
 class MetadataService:
-    """One server for each network that this node serves, following what the switch has."""
+    """One server for each network that this node serves, following what the switch has.
 
-    def __init__(self, segments: Callable[[], Sequence[str]], open_socket: Callable[[str], socket.socket], ask: Ask):
-        self.segments, self.open_socket, self.ask = segments, open_socket, ask
-        self.servers: dict[str, NetworkServer] = {}
+    `home` tells the namespace of a network from one that is made anew under the same name: a socket in the
+    old one hears nothing more.
+    """
+
+    def __init__(
+        self, segments: Callable[[], Sequence[str]], open_socket: Callable[[str], socket.socket], ask: Ask,
+        home: Callable[[str], int] = lambda network_id: 0,
+    ):  # fmt: skip
+        self.segments, self.open_socket, self.ask, self.home = segments, open_socket, ask, home
+        self.servers: dict[str, tuple[int, NetworkServer]] = {}
 
     def follow(self) -> None:
-        """Start servers for new networks, stop those of networks that went."""
-        there = set(self.segments())
-        for network_id in set(self.servers) - there:
-            self._stop(self.servers.pop(network_id))
-        for network_id in there - set(self.servers):
+        """Start servers for networks that are new or made anew, stop those of networks that went."""
+        there = {network_id: self.home(network_id) for network_id in self.segments()}
+        for network_id, (home, server) in list(self.servers.items()):
+            if there.get(network_id) != home:
+                del self.servers[network_id]
+                self._stop(server)
+        for network_id in there.keys() - self.servers.keys():
             try:
                 listening = self.open_socket(network_id)
             except (LookupError, OSError):
                 continue  # not served here, or its namespace is not ready yet
             server = NetworkServer(network_id, listening, self.ask)
             threading.Thread(target=server.serve_forever, name=f"metadata-{network_id[:8]}", daemon=True).start()
-            self.servers[network_id] = server
+            self.servers[network_id] = (there[network_id], server)
 
     @staticmethod
     def _stop(server: NetworkServer) -> None:

@@ -1,5 +1,6 @@
 """A node: drivers as the configuration names them, behind the agent; wiring only."""
 
+import socket
 import subprocess
 import threading
 import uuid
@@ -177,7 +178,7 @@ def run_agent(config: Config, member: Membership | None) -> None:
     reporter.run()
 
 
-def serve_metadata(switch: Switch, controllers: Controllers) -> None:
+def serve_metadata(switch: Any, controllers: Controllers) -> None:
     """Answer guests' metadata requests in every network that this node serves, by IPv4 and by IPv6."""
     if not hasattr(switch, "metadata_socket"):
         return
@@ -185,10 +186,14 @@ def serve_metadata(switch: Switch, controllers: Controllers) -> None:
     def segments() -> list[str]:
         return list(switch.list_things().get("segment", ()))
 
-    never = threading.Event()
-    second = MetadataService(segments, lambda s: switch.metadata_socket(s, ipv6=True), controllers.request)
+    def by_ipv6(segment_id: str) -> socket.socket:
+        found: socket.socket = switch.metadata_socket(segment_id, ipv6=True)
+        return found
+
+    never, home = threading.Event(), switch.metadata_home
+    second = MetadataService(segments, by_ipv6, controllers.request, home)
     in_background("metadata-ipv6", lambda: second.run(never))
-    MetadataService(segments, switch.metadata_socket, controllers.request).run(never)
+    MetadataService(segments, switch.metadata_socket, controllers.request, home).run(never)
 
 
 def in_background(name: str, work: Callable[[], None]) -> None:

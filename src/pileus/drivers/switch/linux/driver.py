@@ -207,6 +207,13 @@ class LinuxSwitch:
         space = f"{self._netns}-d-{names.check_id(segment_id)}"
         return namespaces.inside(space, lambda: _listen(ipv6=ipv6))
 
+    def metadata_home(self, segment_id: str) -> int:
+        """Which namespace that socket would be in: another number after it was made anew, 0 where there is none."""
+        try:
+            return (namespaces.FOLDER / f"{self._netns}-d-{names.check_id(segment_id)}").stat().st_ino
+        except FileNotFoundError:
+            return 0
+
     # --- ports ----------------------------------------------------------------------------------------
 
     def ensure_port(self, port: Port) -> PortSeen | None:
