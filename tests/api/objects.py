@@ -401,8 +401,9 @@ class ObjectsOfDemo:
         self._keep("extensions", "os-keypairs", private=False, service="nova")
         self._keep("os-simple-tenant-usage", PROJECT)
         self._keep("os-instance_usage_audit_log", "2026-01-01 00:00:00", private=False)
-        for old, segment in (("os-networks", "networks"), ("os-tenant-networks", "networks"), ("os-snapshots", "snapshots"),
-                             ("os-floating-ips", "floatingips"), ("os-security-groups", "security-groups")):  # fmt: skip
+        forwarded = {"os-networks": "networks", "os-tenant-networks": "networks", "os-snapshots": "snapshots",
+                     "os-floating-ips": "floatingips", "os-security-groups": "security-groups"}  # fmt: skip
+        for old, segment in forwarded.items():
             self._keep(old, self.named(segment))
         self._keep("os-volumes", self.named("volumes", "cinder"))
 

@@ -14,7 +14,7 @@ import msgspec
 from direct import Answer, Direct
 from pileus.compute import facade as compute
 from pileus.compute.drivers import Capabilities
-from pileus.core.config import Config
+from pileus.core.config import Config, Identity
 from pileus.core.ids import derived_id
 from pileus.core.reconcile import Lease, Worker
 from pileus.db.connect import Database
@@ -157,7 +157,8 @@ class FakeCloud:
         made = [FakeNode(f"node{i}", self.faults, can) for i in range(1, nodes + 1)]
         self.nodes = {node.id: node for node in made}
         self.blob = FileBlob(folder / "images")
-        self.config = Config(state=str(folder), hypervisor="fake", switch="fake", block="fake")
+        quick = Identity(hash_memory_kib=64, hash_passes=1)
+        self.config = Config(state=str(folder), hypervisor="fake", switch="fake", block="fake", identity=quick)
         identity.ensure_keys(folder / "keys")
         self.api = Direct(services(), folder, Settings(self.config, self.blob))
         self.db = self.api.db

@@ -108,7 +108,12 @@ class Operation:
         check(body)
 
     def check(self, ctx: Context, body: Any, path: Mapping[str, str]) -> Any:
-        """Load, check policy, validate; the target."""
+        """Load, check policy, validate; the target.
+
+        Who may do this to nothing at all is refused before anything is looked up: what exists is not told to them.
+        """
+        if self.rule != PUBLIC and not ctx.enforcer.looks_at_target(self.rule):
+            ctx.enforce(self.rule)
         target = self.load(ctx, **path)
         if self.rule != PUBLIC:
             ctx.enforce(self.rule, target)

@@ -112,7 +112,14 @@ def explain(error: Any) -> str:
     """Compute's wording for a refused value: the field, the value (shortened) and what was expected."""
     path = [str(p) for p in error.path[1:]]
     value = repr(error.value)
-    shown = value if len(value) <= 80 else value[:77] + "…"
     said = error.message.removeprefix(error.name).strip()
-    field = path[-1] if path else "body"
-    return f"Invalid input for field/attribute {field}. Value: {shown}. {'/'.join(path) or 'The body'} {said}"
+    field, whole = path[-1] if path else "body", "/".join(path) or "The body"
+    return (
+        f"Invalid input for field/attribute {short(field, 80)}. Value: {short(value, 80)}. "
+        f"{short(whole, 160)} {short(said, 600)}"
+    )
+
+
+def short(text: str, most: int) -> str:
+    """A text of what was sent, cut where it is longer than a message should repeat."""
+    return text if len(text) <= most else text[: most - 1] + "…"
