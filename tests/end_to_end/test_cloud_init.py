@@ -81,7 +81,7 @@ def test_cloud_init_configures_a_debian(cloud: Machine, guests: Mapping[str, str
 
 def test_the_network_is_set_by_dhcp_where_it_is_served(cloud: Machine, guests: Mapping[str, str]) -> None:
     port = one_port(cloud, "served")
-    shown = inside(cloud, guests["served"], "ip -4 -o addr show eth0; cat /run/systemd/network/10-cloud-init-*.network")
+    shown = inside(cloud, guests["served"], "ip -4 -o addr show eth0; cat /etc/systemd/network/10-cloud-init-*.network")
     assert port.fixed_ips[0]["ip_address"] in shown
     assert "DHCP=ipv4" in shown and f"MACAddress={port.mac_address}" in shown
 
@@ -93,7 +93,7 @@ def test_the_network_is_set_from_the_config_drive_where_nothing_serves(
         return inside(cloud, guests["driven"], command)
 
     port = one_port(cloud, "driven")
-    shown = run("ip -4 -o addr show eth0; cat /run/systemd/network/10-cloud-init-*.network; resolvectl dns")
+    shown = run("ip -4 -o addr show eth0; cat /etc/systemd/network/10-cloud-init-*.network; resolvectl dns")
     assert f"{port.fixed_ips[0]['ip_address']}/24" in shown
     assert "DHCP=no" in shown and f"MACAddress={port.mac_address}" in shown and "192.0.2.53" in shown
     assert run("ip route show default").startswith(f"default via {DRY}.1 ")
