@@ -17,10 +17,10 @@ from pileus.core.ids import new_hex
 from pileus.core.op import Many, Page, Reply
 from pileus.core.paging import Listing, Query
 from pileus.core.schema import BOOLEAN, NAME, TEXT, Schema
-from pileus.db.connect import Conflict
+from pileus.db.connect import Conflict, Tx
 from pileus.http.app import Call
 from pileus.identity.access_rule import ACCESS_RULE_LIST, ensure_rules
-from pileus.identity.passwords import MAX_LENGTH, PASSWORD_HASHES, keep_hash, passwords
+from pileus.identity.passwords import MAX_LENGTH, keep_hash, passwords
 from pileus.identity.rows import ACCESS_RULES, APPLICATION_CREDENTIALS, ROLES, ApplicationCredential
 from pileus.identity.service import ADMIN, IDENTITY, SYSTEM_READER, listed, of_user, seen
 from pileus.identity.standing import effective_roles
@@ -141,11 +141,12 @@ def create_application_credential(
     """Create an application credential on the project of the caller's token."""
     check_unrestricted(ctx)
     rules = body.get("access_rules")
+    check_rules(ctx, rules)
     credential = ApplicationCredential(
         id=new_hex(), user_id=user_id, project_id=ctx.project_id, name=body["name"],
         description=body.get("description"), expires_at=life(ctx, body.get("expires_at")),
         unrestricted=body.get("unrestricted", False), roles=chosen_roles(ctx, body.get("roles")),
-        access_rules=None if rules is None else ensure_rules(ctx.tx, user_id, rules),
+        access_rules=None if rules is None else ensure_rules(ctx.tx, user_id, rules), made_by=maker(ctx),
     )  # fmt: skip
     try:
         APPLICATION_CREDENTIALS.insert(ctx.tx, credential)
@@ -169,6 +170,33 @@ def expiry(ctx: Context, given: str | None) -> float | None:
     if at <= ctx.now:
         raise BadRequest("expires_at: the time has passed already.")
     return at
+
+
+def maker(ctx: Context) -> str | None:
+    """The id of the application credential that the caller acts by."""
+    token = ctx.caller.token
+    return token.application_credential_id or None if isinstance(token, Payload) else None
+
+
+def check_rules(ctx: Context, rules: list[dict[str, str]] | None) -> None:
+    """A credential that is bound to some requests makes none that may do more."""
+    if ctx.caller.access_rules is None:
+        return
+    own = {tuple(rule) for rule in ctx.caller.access_rules}
+    wanted = {(r.get("service"), r.get("method"), r.get("path")) for r in rules or ()}
+    if rules is None or not wanted <= own:
+        raise Forbidden("access_rules: a credential with access rules makes only those with some of its own rules.")
+
+
+def end(tx: Tx, credential_id: str) -> None:
+    """Delete a credential with those made by it; their tokens end at once."""
+    tx.run(
+        "with recursive gone(id) as (select ? union select application_credentials.id from application_credentials"
+        " join gone on application_credentials.made_by = gone.id)"
+        " delete from password_hashes where owner_id in (select id from gone)",
+        credential_id,
+    )  # fmt: skip
+    APPLICATION_CREDENTIALS.delete(tx, id=credential_id)
 
 
 def life(ctx: Context, given: str | None) -> float | None:
@@ -208,7 +236,6 @@ def chosen_roles(ctx: Context, given: list[dict[str, str]] | None) -> list[str]:
 def delete_application_credential(ctx: Context, credential: ApplicationCredential) -> Reply:
     """Delete an application credential; its tokens end at once."""
     check_unrestricted(ctx)
-    PASSWORD_HASHES.delete(ctx.tx, owner_id=credential.id)
-    APPLICATION_CREDENTIALS.delete(ctx.tx, id=credential.id)
+    end(ctx.tx, credential.id)
     record_request(ctx, "application_credential", credential.id, "delete", "success")
     return Reply()

@@ -17,13 +17,13 @@ from pileus.core.op import Many, Page, Reply, collection
 from pileus.core.paging import Listing, Query
 from pileus.core.schema import Schema
 from pileus.db.connect import Conflict
-from pileus.db.rows import Table
 from pileus.identity.application_credential import check_unrestricted
 from pileus.identity.rows import PROJECTS, USERS
 from pileus.identity.sealing import seal, unseal
 from pileus.identity.service import ADMIN, IDENTITY, SYSTEM_READER, listed, seen, self_link
 from pileus.identity.standing import effective_roles
 from pileus.identity.token import Payload
+from pileus.identity.watched import Watched
 
 
 class Credential(Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ class Credential(Struct, frozen=True, kw_only=True):
     sealed_blob: str
 
 
-CREDENTIALS = Table(Credential, "credentials")
+CREDENTIALS = Watched(Credential, "credentials")
 _ID: Schema = {"type": ["string", "null"], "maxLength": 64}
 CREDENTIAL = Fields(
     "credential",

@@ -11,7 +11,7 @@ from msgspec import Struct
 from pileus.core.context import Context
 from pileus.core.errors import Forbidden, NotFound
 from pileus.core.op import Many, Page, Reply
-from pileus.identity.passwords import PASSWORD_HASHES
+from pileus.identity.application_credential import end
 from pileus.identity.role import ROLE
 from pileus.identity.rows import (
     APPLICATION_CREDENTIALS,
@@ -131,8 +131,7 @@ def drop_credentials(ctx: Context, user_id: str, project_id: str) -> None:
     held = {role_id for role_id, _ in effective_roles(ctx.tx, user_id, "project", project_id)}
     for credential in APPLICATION_CREDENTIALS.all(ctx.tx, user_id=user_id, project_id=project_id):
         if not held.issuperset(credential.roles):
-            PASSWORD_HASHES.delete(ctx.tx, owner_id=credential.id)
-            APPLICATION_CREDENTIALS.delete(ctx.tx, id=credential.id)
+            end(ctx.tx, credential.id)
 
 
 def roles_given(ctx: Context, grant: Grant) -> Page:

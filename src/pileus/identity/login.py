@@ -193,7 +193,7 @@ def check_unchanged(tx: Tx, proven: Proven, rules: Identity, now: float) -> None
 
 def check_rescope(parent: Payload, proven: Proven) -> None:
     """Refuse to make another token from one by which somebody acts for a user (LP 2144966, OSSA-2014-022)."""
-    if parent.delegated:
-        raise Forbidden("A token of what a user delegated cannot be exchanged for another one.")
+    if parent.delegated or parent.key_id:
+        raise Forbidden("A token of what a user delegated, or of a key, cannot be exchanged for another one.")
     if proven.user_id and proven.user_id != parent.user_id:
         raise Unauthorized(WRONG)

@@ -106,6 +106,7 @@ class ApplicationCredential(Struct, frozen=True, kw_only=True):
     unrestricted: bool = False  # may make further credentials
     roles: list[str]  # ids; what the user has lost since is not given
     access_rules: list[str] | None = None  # ids; None: no restriction
+    made_by: str | None = None  # the credential by which it was made, and with which it ends
 
 
 class Trust(Struct, frozen=True, kw_only=True):

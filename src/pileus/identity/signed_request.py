@@ -59,10 +59,11 @@ def known(ctx: Context, access: str, check: Callable[[str], None]) -> tuple[Cred
 def stands(ctx: Context, credential: Credential, content: Mapping[str, Any]) -> Standing:
     """Where the owner of a credential stands: on its project, cut to what it was made by."""
     assert credential.project_id is not None, "an ec2 credential has a project"
+    trust_id, credential_id = content.get("trust_id") or "", content.get("app_cred_id") or ""
     try:
         return standing(
-            ctx.tx, credential.user_id, "project", credential.project_id, trust_id=content.get("trust_id") or "",
-            credential_id=content.get("app_cred_id") or "", now=ctx.now,
+            ctx.tx, credential.user_id, "project", credential.project_id, trust_id=trust_id,
+            credential_id=credential_id, key_id="" if trust_id or credential_id else credential.id, now=ctx.now,
         )  # fmt: skip
     except Refused as why:
         log.info("signed request refused: %s", why)

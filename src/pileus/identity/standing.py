@@ -72,6 +72,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     trust: Trust | None = None
     partners: tuple[User, ...] = ()  # the other parties of the trust, and of those by which it was made
     access_token: AccessToken | None = None
+    key_id: str = ""  # of the EC2 credential by which they come
 
     @property
     def generation(self) -> int:
@@ -115,7 +116,7 @@ def user_and_domain(tx: Tx, user_id: str) -> tuple[User, Project]:
 
 def standing(
     tx: Tx, user_id: str, scope: ScopeKind, target_id: str = "", *, credential_id: str = "", trust_id: str = "",
-    access_token_id: str = "", now: float,
+    access_token_id: str = "", key_id: str = "", now: float,
 ) -> Standing:  # fmt: skip
     """Judge a user on a scope; raises Refused unless they are enabled there and have a role.
 
@@ -130,6 +131,8 @@ def standing(
     if trust_id:
         who = Standing(user=user, user_domain=user_domain, scope=scope, target=target, target_domain=target_domain)
         return _by_trust(tx, trust_id, who, now)
+    if key_id and not _has_key(tx, key_id, user_id, target_id):
+        raise Refused("the key that signed is gone")
     roles = effective_roles(tx, user_id, scope, target_id)
     credential, rules, access_token = None, None, None
     if access_token_id:
@@ -144,8 +147,14 @@ def standing(
         raise Refused(f"user {user_id} has no role on {scope} {target_id}")
     return Standing(
         user=user, user_domain=user_domain, scope=scope, target=target, target_domain=target_domain,
-        roles=tuple(roles), credential=credential, access_rules=rules, access_token=access_token,
+        roles=tuple(roles), credential=credential, access_rules=rules, access_token=access_token, key_id=key_id,
     )  # fmt: skip
+
+
+def _has_key(tx: Tx, key_id: str, user_id: str, project_id: str) -> bool:
+    """Whether a user still has an EC2 credential on a project."""
+    sql = "select 1 from credentials where id = ? and user_id = ? and project_id = ?"
+    return tx.one(sql, key_id, user_id, project_id) is not None
 
 
 def _held(tx: Tx, delegated: list[str], held: list[tuple[str, str]]) -> list[tuple[str, str]]:

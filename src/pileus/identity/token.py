@@ -42,10 +42,11 @@ class Payload(Struct, frozen=True, kw_only=True):
     parent_audit_id: str = ""  # of the first token of the chain, when this one was made from another
     user_generation: int = 0
     scope_generation: int = 0
-    # What the user delegated: at most one of these three.
+    # What the user delegated, or the key that they used: at most one of these four.
     application_credential_id: str = ""
     trust_id: str = ""
     access_token_id: str = ""  # of OAuth 1.0a
+    key_id: str = ""  # of the EC2 credential that signed, where nothing was delegated
 
     @property
     def delegated(self) -> bool:
@@ -92,7 +93,7 @@ class _Packed(Struct, frozen=True, array_like=True):
     delegation: int = 0  # the place in _DELEGATIONS of what the id is of
 
 
-_DELEGATIONS = ("application_credential_id", "trust_id", "access_token_id")
+_DELEGATIONS = ("application_credential_id", "trust_id", "access_token_id", "key_id")
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(_Packed)
 _receipt_decoder = msgspec.msgpack.Decoder(_PackedReceipt)

@@ -77,6 +77,7 @@ class Tokens:
             application_credential_id=who.credential.id if who.credential else "",
             trust_id=who.trust.id if who.trust else "",
             access_token_id=who.access_token.id if who.access_token else "",
+            key_id=who.key_id,
         )
         return sign(payload, self.ring, now), payload
 
@@ -107,7 +108,7 @@ class Tokens:
             who = standing(
                 tx, payload.user_id, payload.scope, payload.scope_id,
                 credential_id=payload.application_credential_id, trust_id=payload.trust_id,
-                access_token_id=payload.access_token_id, now=now,
+                access_token_id=payload.access_token_id, key_id=payload.key_id, now=now,
             )  # fmt: skip
         except Refused as why:
             log.info("token %s refused: %s", payload.audit_id, why)
