@@ -149,6 +149,15 @@ def test_further_disks_come_beside_a_local_root(cloud: ServerCloud) -> None:
     assert one["device"] == "/dev/vdb" and one["tag"] == "data" and one["delete_on_termination"] is True
 
 
+def test_a_volume_to_boot_from_wins_over_the_image(cloud: ServerCloud) -> None:
+    boot, other = cloud.make_volume(imageRef=cloud.image), cloud.make_volume()
+    server = cloud.boot({"block_device_mapping_v2": [volume("volume", boot, None), volume("volume", other, None, 1)]})
+    assert cloud.guest(server).disks == (boot, other)
+    local = {"source_type": "image", "destination_type": "local", "uuid": cloud.image, "boot_index": 0}
+    twice = cloud.ask({"block_device_mapping_v2": [local, volume("blank")]})
+    assert twice.status == 400 and "Boot sequence" in twice.json["badRequest"]["message"]
+
+
 def test_several_servers_share_a_reservation(cloud: ServerCloud) -> None:
     answer = cloud.ask({"min_count": 2, "max_count": 3, "return_reservation_id": True})
     reservation = answer.json["reservation_id"]

@@ -91,6 +91,9 @@ def test_security_groups_are_added_and_removed(cloud: ServerCloud, server: str) 
     assert cloud.act(server, "removeSecurityGroup", {"name": "web"}).status == 202
     assert cloud.show(server)["security_groups"] == [{"name": "default"}]
     assert cloud.act(server, "removeSecurityGroup", {"name": "web"}).status == 404
+    assert cloud.act(server, "removeSecurityGroup", {"name": "default"}).status == 202
+    assert "security_groups" not in cloud.show(server)
+    assert cloud.act(server, "addSecurityGroup", {"name": "default"}).status == 202
     cloud.run()
 
 

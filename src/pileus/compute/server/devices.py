@@ -59,11 +59,11 @@ def plan(ctx: Context, body: dict[str, Any], size: Size, boot_image: ImageView |
         items = _merge(_of_image(kept), items)
         boot_image = None
     found = Plan(local_root=boot_image is not None)
-    has_root = False
-    for item in items:
-        has_root = _add(ctx, found, item, boot_image) or has_root
-    if found.local_root and any(v.boot_index == 0 for v in found.volumes):
-        raise invalid(_BOOT_SEQUENCE)
+    named = [_add(ctx, found, item, boot_image) for item in items]
+    if any(v.boot_index == 0 for v in found.volumes):
+        if "image" in named:
+            raise invalid(_BOOT_SEQUENCE)
+        found.local_root = False
     _check_boot_order(found)
     _check_sizes(found, size)
     found.locals += _of_flavor(found, size)
@@ -121,8 +121,8 @@ def _is_local_image(item: dict[str, Any]) -> bool:
     return item.get("source_type") == "image" and item.get("destination_type", "local") == "local"
 
 
-def _add(ctx: Context, found: Plan, item: dict[str, Any], boot_image: ImageView | None) -> bool:
-    """Take one mapping into the plan; whether it is the root disk."""
+def _add(ctx: Context, found: Plan, item: dict[str, Any], boot_image: ImageView | None) -> str:
+    """Take one mapping into the plan; what it was: "image" (the local root), "local" or "volume"."""
     source, source_id = _source(item)
     target = item.get("destination_type") or ("local" if source in ("image", "blank") else "volume")
     index = _boot_index(item)
@@ -130,13 +130,13 @@ def _add(ctx: Context, found: Plan, item: dict[str, Any], boot_image: ImageView 
         if source == "image":
             if boot_image is None or source_id != boot_image.id or index != 0:
                 raise invalid("Mapping image to local is not supported.")
-            return True
+            return "image"
         if source != "blank":
             raise invalid(f"Mapping {source} to local is not supported.")
         found.locals.append(_local(item))
-        return False
+        return "local"
     found.volumes.append(_volume(ctx, item, source, source_id, index))
-    return index == 0
+    return "volume"
 
 
 def _source(item: dict[str, Any]) -> tuple[Source, str]:

@@ -24,7 +24,7 @@ from pileus.core.context import Context
 from pileus.core.fields import Field, Fields, Version
 from pileus.core.nodes import ALIVE_SECONDS, NODES, Node
 from pileus.network import facade as network
-from pileus.network.facade import PortView
+from pileus.network.facade import AddressesView
 
 _SHOW = "os_compute_api:servers:show"
 EXTRA_SPECS = COMPUTE.rule(f"{_SHOW}:flavor-extra-specs", READER)
@@ -63,7 +63,7 @@ class Shown:
         state: State,
         sight: Sight,
         *,
-        ports: Sequence[PortView] = (),
+        ports: Sequence[AddressesView] = (),
         security_groups: Sequence[str] = (),
         volumes: Sequence[ServerVolume] = (),
         tags: Sequence[str] = (),
@@ -107,7 +107,7 @@ def present(ctx: Context, servers: Sequence[Server], *, brief: bool = False) -> 
     ]  # fmt: skip
 
 
-def _named(ports: Sequence[PortView], names: Mapping[str, str]) -> list[str]:
+def _named(ports: Sequence[AddressesView], names: Mapping[str, str]) -> list[str]:
     """Names of the security groups of some ports, each once."""
     return list(dict.fromkeys(names[group] for port in ports for group in port.security_groups if group in names))
 
@@ -119,10 +119,10 @@ def _grouped(rows: Iterable[Any]) -> dict[str, list[Any]]:
     return found
 
 
-def ports_by_server(ctx: Context, server_ids: Sequence[str]) -> dict[str, list[PortView]]:
+def ports_by_server(ctx: Context, server_ids: Sequence[str]) -> dict[str, list[AddressesView]]:
     """The ports of some servers in the order in which their guests have them."""
-    there = {port.id: port for port in network.ports_of_many(ctx.tx, server_ids)}
-    found: dict[str, list[PortView]] = {}
+    there = {port.id: port for port in network.addresses_of(ctx.tx, server_ids)}
+    found: dict[str, list[AddressesView]] = {}
     for server_id, port_id in plugged(ctx.tx, server_ids):
         port = there.get(port_id)
         if port is not None:
@@ -245,7 +245,7 @@ FIELDS: tuple[Field, ...] = (
     Field("OS-SRV-USG:launched_at", "r", get=lambda row, _ctx: iso_micro(row.server.launched_at)),
     Field("OS-SRV-USG:terminated_at", "r", get=lambda _row, _ctx: None),
     Field("security_groups", "r", get=lambda row, _ctx: [{"name": name} for name in row.security_groups],
-          see=lambda row, _ctx: bool(row.ports)),
+          see=lambda row, _ctx: bool(row.security_groups)),
     Field("OS-EXT-STS:task_state", "r", get="state.task_state"),
     Field("OS-EXT-STS:vm_state", "r", get="state.vm_state"),
     Field("OS-EXT-STS:power_state", "r", get="state.power_state"),

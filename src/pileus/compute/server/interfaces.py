@@ -10,7 +10,7 @@ from pileus.compute.server.rows import NICS, Server
 from pileus.compute.server.schemas import TAG, UUID
 from pileus.compute.service import COMPUTE, MEMBER, READER, refuse_unknown
 from pileus.core.context import Context
-from pileus.core.errors import BadRequest, Conflicted, NotFound
+from pileus.core.errors import BadRequest, NotFound
 from pileus.core.fields import Field, Fields
 from pileus.core.op import Many, Reply
 from pileus.core.paging import Query
@@ -138,7 +138,7 @@ def detach_interface(ctx: Context, server: Server, port_id: str) -> Reply:
     if nic is None:
         raise NotFound(f"Port {port_id[:80]} could not be found.")
     if nic.detach and not at_rest(ctx, server):
-        raise Conflicted(f"Port {port_id} is being detached from instance {server.id} already.")
+        return Reply()  # on its way already
     NICS.update(ctx.tx, {"detach": True}, port_id=port_id)
     wish(ctx, server, "detach_interface")
     return Reply()
