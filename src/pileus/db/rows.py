@@ -57,7 +57,7 @@ class Table(Generic[R]):
                     values[i] = bool(value)
                 elif value is not None:
                     values[i] = self._json[column].decode(value)
-        return self.row(**dict(zip(self.columns, values, strict=True)))
+        return self.row(**dict(zip(self.columns, values)))  # noqa: B905 (`select` names exactly these columns)
 
     def value(self, column: str, value: Any) -> Any:
         """A field's value as the database stores it."""

@@ -12,6 +12,7 @@ from pileus.core.context import Context
 from pileus.core.errors import BadRequest, Conflicted, NotFound
 from pileus.core.nodes import get_node
 from pileus.db.connect import Tx
+from pileus.db.rows import Table
 from pileus.network import consistency, guest, nodes, operations
 from pileus.network.floating_ip.rows import FLOATING_IPS
 from pileus.network.lives import kinds
@@ -19,7 +20,7 @@ from pileus.network.network.rows import NETWORKS, load_network, seen_networks
 from pileus.network.network.rows import Network as NetworkRow
 from pileus.network.port import make
 from pileus.network.port.api import enforce, make_port, target_of
-from pileus.network.port.rows import ADDRESSES, PORTS, find_port, load_port, ports_by_id
+from pileus.network.port.rows import ADDRESSES, PORTS, FixedIp, find_port, load_port, ports_by_id
 from pileus.network.port.rows import Port as PortRow
 from pileus.network.security_group.rows import GROUPS, SecurityGroup, default_group, group_not_found, seen_groups
 from pileus.network.service import NETWORK as SERVICE
@@ -64,6 +65,30 @@ class PortView(Struct, frozen=True, kw_only=True):
     fault: str = ""  # why it is not up
 
 
+class AddressesView(Struct, frozen=True, kw_only=True):
+    """What lists of servers show of a port."""
+
+    id: str
+    network_name: str
+    mac_address: str
+    fixed_ips: tuple[tuple[str, str], ...]  # (ip, subnet_id)
+    floating_ips: tuple[tuple[str, str], ...]  # (fixed, floating)
+    security_groups: tuple[str, ...]
+
+
+class _Plugged(Struct, frozen=True, kw_only=True):
+    """The few columns of a port that AddressesView needs: a list of 1,000 servers reads as many ports."""
+
+    id: str
+    network_id: str
+    mac_address: str
+    fixed_ips: list[FixedIp]
+    security_groups: list[str]
+
+
+_PLUGGED = Table(_Plugged, "ports")
+
+
 class NetworkView(Struct, frozen=True, kw_only=True):
     """A network as other services see it."""
 
@@ -75,11 +100,20 @@ class NetworkView(Struct, frozen=True, kw_only=True):
     project_id: str
 
 
-def _views(tx: Tx, ports: Sequence[PortRow]) -> list[PortView]:
-    networks = {n.id: n for n in NETWORKS.all(tx, id=tuple({port.network_id for port in ports}))}
-    floating: dict[str, list[tuple[str, str]]] = {}
+def _networks(tx: Tx, ports: Sequence[PortRow] | Sequence[_Plugged]) -> dict[str, NetworkRow]:
+    return {n.id: n for n in NETWORKS.all(tx, id=tuple({port.network_id for port in ports}))}
+
+
+def _floating(tx: Tx, ports: Sequence[PortRow] | Sequence[_Plugged]) -> dict[str, list[tuple[str, str]]]:
+    """(fixed, floating) addresses by port."""
+    found: dict[str, list[tuple[str, str]]] = {}
     for one in FLOATING_IPS.all(tx, port_id=tuple(port.id for port in ports)):
-        floating.setdefault(str(one.port_id), []).append((str(one.fixed_ip_address), one.floating_ip_address))
+        found.setdefault(str(one.port_id), []).append((str(one.fixed_ip_address), one.floating_ip_address))
+    return found
+
+
+def _views(tx: Tx, ports: Sequence[PortRow]) -> list[PortView]:
+    networks, floating = _networks(tx, ports), _floating(tx, ports)
     return [_view(port, networks[port.network_id], floating.get(port.id, ())) for port in ports]
 
 
@@ -185,10 +219,22 @@ def ports_of(tx: Tx, device_id: str) -> list[PortView]:
     return _views(tx, PORTS.all(tx, device_id=device_id, deleting=False, order=order))
 
 
-def ports_of_many(tx: Tx, device_ids: Sequence[str]) -> list[PortView]:
-    """The ports of several devices in a fixed number of queries, oldest first."""
-    order = "ports.created_at, ports.id"
-    return _views(tx, PORTS.all(tx, device_id=tuple(device_ids), deleting=False, order=order))
+def addresses_of(tx: Tx, device_ids: Sequence[str]) -> list[AddressesView]:
+    """The ports of several devices in a fixed number of queries."""
+    marks = ", ".join("?" * len(device_ids)) or "null"
+    ports = _PLUGGED.query(tx, f"where ports.device_id in ({marks}) and ports.deleting = 0", *device_ids)
+    networks, floating = _networks(tx, ports), _floating(tx, ports)
+    return [
+        AddressesView(
+            id=port.id,
+            network_name=networks[port.network_id].name,
+            mac_address=port.mac_address,
+            fixed_ips=tuple((f.ip_address, f.subnet_id) for f in port.fixed_ips),
+            floating_ips=tuple(floating.get(port.id, ())),
+            security_groups=tuple(port.security_groups),
+        )
+        for port in ports
+    ]
 
 
 def get_network(ctx: Context, network_id: str) -> NetworkView:
