@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pileus.db.connect import Tx, Unavailable
-from pileus.db.sqlite import SqliteDatabase
+from pileus.db.sqlite import Hint, SqliteDatabase
 from pileus.http.transactions import InlineTransactions
 
 BIG = 40_000
@@ -110,3 +110,17 @@ def test_a_defect_in_sql_is_no_unavailable_store(db: SqliteDatabase) -> None:
         db.read(lambda tx: tx.all("select * from absent"))
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         db.transact(lambda tx: tx.run("delete from absent"))
+
+
+def test_a_worker_hears_pokes_again_after_another_that_took_its_place_died(db: SqliteDatabase) -> None:
+    first, other, sender = Hint(db.path + ".poke"), Hint(db.path + ".poke"), Hint(db.path + ".poke")
+    assert not first.wait(0.01)
+    assert not other.wait(0.01)
+    assert other._in is not None
+    other._in.close()  # killed: its file stays
+    sender.send()
+    assert not first.wait(0.01)
+    sender.send()
+    assert first.wait(1.0)
+    for hint in (first, sender):
+        hint.close()

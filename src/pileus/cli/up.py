@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pileus.core.config import Config, host_and_port
 from pileus.roles import joining
-from pileus.roles.supervisor import alive, lives
+from pileus.roles.supervisor import alive, lives, processes
 
 START_SECONDS = 30.0
 
@@ -111,10 +111,13 @@ def write_accounts(config: Config) -> str:
 
 
 def wait(config: Config, pid: int) -> bool:
-    """Whether it answers, as long as its supervisor lives and START_SECONDS are not over."""
+    """Whether it answers, as long as its supervisor lives and START_SECONDS are not over.
+
+    What a killed supervisor left may answer for a moment more, which does not count.
+    """
     ends = time.monotonic() + START_SECONDS
     while time.monotonic() < ends:
-        if answers(config) and alive(config.folder / "run"):
+        if processes(config.folder / "run").get("supervisor") == pid and answers(config):
             return True
         if not lives(pid):
             return False

@@ -226,7 +226,10 @@ class SqliteDatabase:
 
 
 class Hint:
-    """Wakes the worker process: a datagram to a socket beside the database file, lost without harm."""
+    """Wakes the worker process: a datagram to a socket beside the database file, lost without harm.
+
+    Of several workers the last to come is woken; when it has died, another takes its place.
+    """
 
     def __init__(self, path: str):
         self.path = path
@@ -237,15 +240,17 @@ class Hint:
         if self._out is None:
             self._out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._out.setblocking(False)  # a full queue means that the worker is awake anyway
-        with suppress(OSError):
+        try:
             self._out.sendto(b"p", self.path)
+        except ConnectionRefusedError:  # whoever listened there has died
+            with suppress(OSError):
+                os.unlink(self.path)
+        except OSError:
+            pass
 
     def wait(self, seconds: float) -> bool:
-        if self._in is None:
-            with suppress(FileNotFoundError):
-                os.unlink(self.path)
-            self._in = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._in.bind(self.path)
+        if self._in is None or not os.path.exists(self.path):
+            self._in = self._listen()
         self._in.settimeout(max(seconds, 0.001))
         try:
             self._in.recv(64)
@@ -256,6 +261,15 @@ class Hint:
             while True:
                 self._in.recv(64)
         return True
+
+    def _listen(self) -> socket.socket:
+        if self._in is not None:
+            self._in.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listening.bind(self.path)
+        return listening
 
     def close(self) -> None:
         for end in (self._in, self._out):

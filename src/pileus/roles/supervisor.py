@@ -109,6 +109,7 @@ class Supervisor:
         except BlockingIOError:
             raise AlreadyRunning(f"another supervisor holds {folder}") from None
         self.inherited = end_orphans(folder)
+        (folder / "processes.json").unlink(missing_ok=True)
         self.pids: dict[int, str] = {}
         self.deaths: dict[str, list[float]] = {}
         self.due: dict[str, float] = {}
