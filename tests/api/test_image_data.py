@@ -294,7 +294,9 @@ def test_staged_data_becomes_the_image_by_import(cloud: ImageCloud, tmp_path: Pa
     assert shown["status"] == "active" and shown["os_hash_value"] == hashlib.sha512(data).hexdigest()
     assert shown["virtual_size"] == 16 * MIB and cloud("GET", f"/images/{image['id']}/file").raw == data
     assert len(cloud.blob.list()) == 1
-    assert cloud("GET", f"/images/{image['id']}/tasks").json == {"tasks": []}
+    (task,) = cloud("GET", f"/images/{image['id']}/tasks").json["tasks"]
+    assert task["status"] == "success" and task["input"]["import_req"]["method"]["name"] == "glance-direct"
+    assert task["request_id"].startswith("req-")
 
 
 def test_an_import_of_hostile_data_ends_queued_with_the_reason(cloud: ImageCloud, tmp_path: Path) -> None:
@@ -304,6 +306,8 @@ def test_an_import_of_hostile_data_ends_queued_with_the_reason(cloud: ImageCloud
         shown = cloud.show(image["id"])
         assert shown["status"] == "queued" and why in shown["os_glance_fault"], name
         assert shown["os_glance_failed_import"] == "file" and list(cloud.blob.list()) == [], name
+        (task,) = cloud("GET", f"/images/{image['id']}/tasks").json["tasks"]
+        assert task["status"] == "failure" and why in task["message"], name
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,6 @@ def get_image(ctx: Context, image: Image) -> dict[str, Any]:
     return render(image, ctx)
 
 
-@IMAGE.op("GET", "/images/{image_id}/tasks", rule="get_image", load=load_image)
-def list_tasks(image: Image) -> dict[str, Any]:
-    """List the tasks of an image: none, since imports are steps of its own life; its status tells how far they are."""
-    return {"tasks": []}
-
-
 @IMAGE.op(
     "POST",
     "/images",
@@ -193,4 +187,4 @@ def import_image(ctx: Context, image: Image, body: dict[str, Any]) -> None:
     if image.disk_format is None or image.container_format is None:
         raise BadRequest("'disk_format' and 'container_format' need to be set before import.")
     move(ctx.tx, image, ctx.now, status="importing", fault=None)
-    record_request(ctx, "image", image.id, "import")
+    record_request(ctx, "image", image.id, "import", method=method)

@@ -12,7 +12,7 @@ from pileus.core.events import record_request
 from pileus.core.ids import new_id
 from pileus.core.reconcile import Kind, poke
 from pileus.db.connect import Database, Tx
-from pileus.image import member, schemas, transfer, versions  # noqa: F401 (their operations register)
+from pileus.image import member, schemas, task, transfer, versions  # noqa: F401 (their operations register)
 from pileus.image.access import load_image
 from pileus.image.drivers import ImageSource
 from pileus.image.inspection import AS_THEY_ARE, BARE
