@@ -1,21 +1,10 @@
 """One cloud for all journeys of a module: they run in the order in which they are written."""
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from machine import Machine, guest_image
-
-
-def missing() -> str:
-    """Why real guests cannot run here."""
-    if os.geteuid() != 0:
-        return "needs root: namespaces, taps and bridges"
-    absent = [p for p in ("qemu-system-x86_64", "bwrap", "dnsmasq", "nft") if shutil.which(p) is None]
-    if absent:
-        return f"not installed: {', '.join(absent)} (packages.txt)"
-    return "" if guest_image().exists() else "make guest builds the guest image"
+from machine import Machine, guest_image, missing
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def eventually(what: Callable[[], Any], seconds: float = 30, pause: float = 0.3)
 class Machine:
     """A machine with Pileus on it; `within` is a network namespace that plays the machine ("" is this one)."""
 
-    def __init__(self, name: str, within: str = "", **settings: Any):
+    def __init__(self, name: str, within: str = "", /, **settings: Any):
         self.name, self.within, self.port = name, within, settings.pop("port", 0) or free_port()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir="/tmp"))  # short: sockets' paths are bounded
         self.folder.chmod(0o755)  # the unprivileged API reaches its files below
@@ -47,10 +47,14 @@ class Machine:
     def run(self, words: Sequence[str], check: bool = True, seconds: float = 120) -> str:
         """A program on this machine."""
         enter = ["nsenter", f"--net=/run/netns/{self.within}"] if self.within else []
-        done = subprocess.run(
-            [*enter, *words], env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=seconds, check=False,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                [*enter, *words], env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                timeout=seconds, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as late:
+            said = (late.stdout or b"").decode(errors="replace")
+            raise AssertionError(f"{' '.join(words)}: not done after {seconds} s\n{said}\n{self.log()}") from None
         if check and done.returncode:
             raise AssertionError(
                 f"{' '.join(words)}: status {done.returncode}\n{done.stdout}{done.stderr}\n{self.log()}"
@@ -136,6 +140,16 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     return json.dumps(value)
+
+
+def missing() -> str:
+    """Why real guests cannot run here; "" when they can."""
+    if os.geteuid() != 0:
+        return "needs root: namespaces, taps and bridges"
+    absent = [p for p in ("qemu-system-x86_64", "bwrap", "dnsmasq", "nft") if shutil.which(p) is None]
+    if absent:
+        return f"not installed: {', '.join(absent)} (packages.txt)"
+    return "" if guest_image().exists() else "make guest builds the guest image"
 
 
 def guest_image() -> Path:

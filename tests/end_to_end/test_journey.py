@@ -257,6 +257,7 @@ def test_resize_changes_the_machine_and_can_be_taken_back(cloud: Machine, demo: 
 
 def test_rescue_shelve_and_rebuild(cloud: Machine, demo: Any, server: Any) -> None:
     address = floating_address(server)
+    cloud.ssh(address, "echo precious > ~/file; sync")
     demo.compute.rescue_server(server)
     demo.compute.wait_for_server(server, status="RESCUE", wait=120)
     cloud.wait_for_ssh(address)
