@@ -67,9 +67,48 @@ def identity(world: World) -> Iterator[Figure]:
         range(1000),
     )
     for i in range(100):
-        user = {"name": f"bench-{i}", "domain_id": "default"}
+        user = {"name": f"bench{i}", "domain_id": "default", **({"password": "secret"} if i < 20 else {})}
         cloud("POST", "/identity/v3/users", {"user": user})
     yield cloud.measure("list 100 users", lambda _: cloud("GET", "/identity/v3/users"), range(50))
+    yield cloud.measure("token by password, first", first_log_in(cloud), range(20))
+    crowd(cloud)
+    yield cloud.measure("list 1000 users", lambda _: cloud("GET", "/identity/v3/users?limit=1000"), range(10))
+    effective = "/identity/v3/role_assignments?effective"
+    one = cloud("GET", "/identity/v3/users?name=crowd7")["users"][0]["id"]
+    yield cloud.measure("effective roles of one user on 200 projects",
+                        lambda _: cloud("GET", f"{effective}&user.id={one}"), range(50))  # fmt: skip
+    yield cloud.measure("effective roles, 200 users x 200 projects", lambda _: cloud("GET", effective), range(3))
+
+
+def first_log_in(cloud: Cloud) -> Callable[[int], Any]:
+    """Logs in a user whose password nobody has seen yet: the whole hash."""
+
+    def log_in(i: int) -> Any:
+        who = {"name": f"bench{i}", "domain": {"id": "default"}, "password": "secret"}
+        body = {"auth": {"identity": {"methods": ["password"], "password": {"user": who}}}}
+        return cloud("POST", "/identity/v3/auth/tokens", body)
+
+    return log_in
+
+
+def crowd(cloud: Cloud) -> None:
+    """1,000 users; 200 of them in 20 groups with a role on all that lies below the domain, which is 200 projects."""
+
+    def make(path: str, key: str, **fields: Any) -> str:
+        return str(cloud("POST", f"/identity/v3/{path}", {key: fields})[key]["id"])
+
+    role = next(r["id"] for r in cloud("GET", "/identity/v3/roles")["roles"] if r["name"] == "member")
+    groups = [make("groups", "group", name=f"crowd{i}") for i in range(20)]
+    for group in groups:
+        place = f"/identity/v3/OS-INHERIT/domains/default/groups/{group}/roles/{role}/inherited_to_projects"
+        cloud("PUT", place)
+    for i in range(1000):
+        user = make("users", "user", name=f"crowd{i}")
+        if i < 200:
+            cloud("PUT", f"/identity/v3/groups/{groups[i % 20]}/users/{user}")
+    parents = [make("projects", "project", name=f"top{i}") for i in range(20)]
+    for i in range(180):
+        make("projects", "project", name=f"below{i}", parent_id=parents[i % 20])
 
 
 def networks(world: World) -> Iterator[Figure]:

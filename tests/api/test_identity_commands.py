@@ -79,9 +79,8 @@ def objects_of_identity(shell: Shell) -> None:
 def what_users_delegate(shell: Shell, cloud: IdentityCloud) -> None:
     ann, ben = cloud.person("ann"), cloud.person("ben")
     mine = Shell(shell.url, shell.capsys, "ann", "secret")
-    trust = mine(
-        f"trust create --project {ann['project_id']} --role {cloud.role_id('member')} --impersonate {ann['id']} {ben['id']}"
-    )
+    place = f"--project {ann['project_id']} --role {cloud.role_id('member')}"
+    trust = mine(f"trust create {place} --impersonate {ann['id']} {ben['id']}")
     assert mine("trust show", trust["id"])["trustee_user_id"] == ben["id"]
     assert [t["ID"] for t in shell("trust list")] == [trust["id"]]
     mine.quietly("trust delete", trust["id"])
