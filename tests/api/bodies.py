@@ -53,7 +53,11 @@ class Sampler:
     def _object(self, schema: Mapping[str, Any], name: str) -> dict[str, Any]:
         known = schema.get("properties", {})
         needed = set(schema.get("required", ()))
-        found = {key: self.value(inner, key) for key, inner in known.items() if self.whole or key in needed}
+        if self.whole and schema.get("maxProperties") == 1:
+            wanted = set(list(known)[self.choice % len(known) :][:1]) if known else set()
+        else:
+            wanted = set(known) if self.whole else needed
+        found = {key: self.value(inner, key) for key, inner in known.items() if key in wanted}
         free = schema.get("additionalProperties")
         patterned = schema.get("patternProperties", {})
         if not found and (self.whole or schema.get("minProperties", 0)):
@@ -105,7 +109,7 @@ def at(value: Any, place: Path) -> Any:
 
 def put(base: Any, whole: Any, place: Path, value: Any) -> Any:
     """A copy of `base` with a value at a place; where `base` does not reach so far, a copy of `whole`."""
-    body = copy.deepcopy(base)
+    body = copy.deepcopy(base if isinstance(base, dict) and place[0] in base else whole)
     here, there = body, whole
     for step in place[:-1]:
         if isinstance(here, dict) and isinstance(there, dict):
@@ -127,11 +131,15 @@ def put(base: Any, whole: Any, place: Path, value: Any) -> Any:
 
 
 class Bodies:
-    """Bodies that operations on the objects of demo accept, wherever a schema alone cannot tell how."""
+    """Bodies that operations accept, wherever a schema alone cannot tell how: they name the objects of demo.
 
-    def __init__(self, objects: ObjectsOfDemo):
-        self.objects = objects
-        of = objects.named
+    Those of them are replaced for which `others` has one of another project, by collection.
+    """
+
+    def __init__(self, objects: ObjectsOfDemo, others: Mapping[str, str] | None = None):
+        self.objects, self.others = objects, others or {}
+        of = self.named
+        project = self.others.get("v3", PROJECT)
         segments = {
             "network_id": "networks", "port_id": "ports", "uuid": "networks", "port": "ports", "net_id": "networks",
             "security_group_id": "security-groups", "remote_group_id": "security-groups", "snapshot_id": "snapshots",
@@ -142,10 +150,11 @@ class Bodies:
         self.hints: dict[str, Any] = {name: of(segment) for name, segment in segments.items()}
         volume = of("volumes", "cinder")
         self.hints |= dict.fromkeys(("volume_id", "volumeId", "volume_uuid", "source_volid"), volume)
-        self.hints |= dict.fromkeys(("project_id", "tenant_id", "tenantId", "tenant", "project"), DEMO.project_id)
+        self.hints |= dict.fromkeys(("project_id", "tenant_id", "tenantId", "tenant", "project"), project)
         self.hints |= {
-            "floating_network_id": objects.external, "subnet_id": objects.empty_subnet, "user_id": DEMO.user_id,
-            "key_name": "demo-key", "domain_id": "default", "size": 1, "new_size": 2, "networks": "auto",
+            "floating_network_id": objects.external, "subnet_id": self.others.get("subnets") or objects.empty_subnet,
+            "user_id": DEMO.user_id,
+            "key_name": of("os-keypairs"), "domain_id": "default", "size": 1, "new_size": 2, "networks": "auto",
             "ip_version": 4, "cidr": "10.77.0.0/24", "direction": "ingress", "volume_type": "fast", "new_type": "fast",
             "public_key": PUBLIC_KEY, "original_password": "correct horse", "backup_type": "daily",
             "resource_provider_generation": objects.provider_generation(), "availability_zone": "nova",
@@ -155,6 +164,9 @@ class Bodies:
         self.by_service = {name: {"binary": binaries[name], "host": hosts[name]} for name in binaries}
         self.by_service["neutron"] = {"protocol": "tcp"}
         self.by_service["placement"] = {"uuid": of("resource_providers"), "resource_class": "CUSTOM_BRUSH"}
+
+    def named(self, segment: str, service: str | None = None) -> str:
+        return self.others.get(segment) or self.objects.named(segment, service)
 
     def of(self, op: Operation) -> Iterator[tuple[Any, Any]]:
         """(what must be given, all that may be given), once for each of the alternatives that schemas leave."""
@@ -171,7 +183,7 @@ class Bodies:
 
     def known(self) -> Mapping[tuple[str, str], Any]:
         """What must be given where the schema does not say it, by method and path or action."""
-        of = self.objects.named
+        of = self.named
         limit = {"service_id": of("services"), "resource_name": "hair", "resource_limit": 1, "project_id": PROJECT}
         user = {"id": DEMO.user_id, "password": "correct horse"}
         identity = {"methods": ["password"], "password": {"user": user}}

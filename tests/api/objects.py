@@ -28,6 +28,7 @@ from pileus.identity.rows import (
     Project,
     User,
 )
+from pileus.roles.controller import services
 from pileus.volume.message import MESSAGES, Message
 
 IDENTITY, PLACEMENT, IMAGE = "/identity/v3", "/placement", "/image/v2"
@@ -54,6 +55,7 @@ OPEN_TO_READERS = {
     "identity:revoke_tokens_for_user": "a user's own",
     "os_compute_api:os-keypairs:create": "a user's own",
     "os_compute_api:os-keypairs:delete": "a user's own",
+    "os_compute_api:os-security-groups:get": "a list that first makes the group that every project has",
     "get_security_group": "a list that first makes the group that every project has",
     "get_security_group_rule": "a list that first makes the group that every project has",
 }
@@ -63,6 +65,7 @@ OPEN_TO_ALL = {
     "identity:get_auth_domains": "as get_auth_projects",
     "identity:get_auth_system": "as get_auth_projects",
     "identity:get_auth_catalog": "part of every answer that issues a token",
+    "identity:list_credentials": "a user's own",
     "identity:list_regions": "part of every catalog",
     "identity:get_region": "part of every catalog",
     "identity:get_limit_model": "a constant",
@@ -78,18 +81,44 @@ OPEN_TO_ALL = {
     "get_extensions": "a constant",
     "get_service_provider": "a constant",
 }
+# Rules of what others are told the id of, so that it is no secret whether it exists.
+GIVEN_AWAY = {
+    "volume:accept_transfer": "an offer is told to whom it is made, with a key that then decides",
+    "os_compute_api:os-quota-sets:defaults": "the same for every project, whether it exists or not",
+}
+# What needs no token, and why.
+PUBLIC_PATHS = {
+    **dict.fromkeys(
+        (f"GET {path}" for path in (
+            "/identity", "/identity/v3", "/placement", "/image", "/image/versions", "/image/v2", "/networking",
+            "/networking/v2.0", "/volume", "/volume/v3", "/compute", "/compute/v2", "/compute/v2.1")),
+        "clients find the versions and the address of an API there, before they have a token",
+    ),
+    "POST /identity/v3/auth/tokens": "it is how one gets a token",
+    "POST /identity/v3/OS-OAUTH2/token": "it is how one gets a token",
+    "POST /identity/v3/OS-OAUTH1/request_token": "the request is signed",
+    "POST /identity/v3/OS-OAUTH1/access_token": "the request is signed",
+    "POST /identity/v3/users/{user_id}/password": "the old password must be given; it may have expired",
+}  # fmt: skip
+OPERATIONS = [op for service in services() for op in service.operations]
 # Server states other than ACTIVE, and the action that leads there.
 STATES = {
     "SHUTOFF": {"os-stop": None}, "PAUSED": {"pause": None}, "SUSPENDED": {"suspend": None},
     "RESCUE": {"rescue": None}, "SHELVED_OFFLOADED": {"shelve": None},
     "VERIFY_RESIZE": {"resize": {"flavorRef": "micro"}},
 }  # fmt: skip
+_POLICY = "affinity"
 STATE_FOR = {
     "os-start": "SHUTOFF", "unpause": "PAUSED", "resume": "SUSPENDED", "unrescue": "RESCUE",
     "unshelve": "SHELVED_OFFLOADED", "confirmResize": "VERIFY_RESIZE", "revertResize": "VERIFY_RESIZE",
 }  # fmt: skip
 ON_ATTACHED = {"os-detach", "os-begin_detaching", "os-roll_detaching", "os-force_detach"}
 ON_PLAIN = {"os-force_delete", "os-reimage"}
+
+
+def name_of(op: Operation) -> str:
+    """What tests call an operation."""
+    return f"{op.method} {op.path}" + (f" {op.action}" if op.action else "") + f" {op.first[0]}.{op.first[1]}"
 
 
 class ObjectsOfDemo:
@@ -110,6 +139,7 @@ class ObjectsOfDemo:
         self._make_volumes()
         self._make_placement()
         self._make_compute()
+        self.others = self._make_for_other()
 
     # what an operation's path names
 
@@ -127,6 +157,11 @@ class ObjectsOfDemo:
         if name == "volume_id" and op.service.name == "cinder" and (op.action in ON_PLAIN or op.method == "DELETE"):
             return self.plain
         return self._ids[self._key(op, name)]
+
+    def placeholder(self, op: Operation, segment: str) -> str:
+        """The name of the placeholder after a segment of an operation's path, or nothing."""
+        found = re.search(rf"/{segment}/{{(\w+)}}", op.path)
+        return found[1] if found else ""
 
     def private(self, op: Operation) -> set[str]:
         """The placeholders of an operation whose values nobody outside of the project may know of."""
@@ -262,11 +297,16 @@ class ObjectsOfDemo:
     def _admin(self, path: str, key: str, **fields: Any) -> str:
         return str(self.ask("POST", IDENTITY + path, {key: fields}, "admin")[key]["id"])
 
-    def _make_image(self) -> None:
+    def make_image(self, caller: str) -> str:
+        """An active image that only its project sees."""
         wanted = {"name": "i", "disk_format": "raw", "container_format": "bare", "visibility": "shared"}
-        image = self._keep("images", self.ask("POST", f"{IMAGE}/images", {**wanted, "tags": ["blue"]})["id"])
+        image = str(self.ask("POST", f"{IMAGE}/images", {**wanted, "tags": ["blue"]}, caller)["id"])
         octets = {"content-type": "application/octet-stream"}
-        self.ask("PUT", f"{IMAGE}/images/{image}/file", raw=b"\0" * 4096, headers=octets)
+        self.ask("PUT", f"{IMAGE}/images/{image}/file", raw=b"\0" * 4096, headers=octets, caller=caller)
+        return image
+
+    def _make_image(self) -> None:
+        image = self._keep("images", self.make_image("demo"))
         self.ask("POST", f"{IMAGE}/images/{image}/members", {"member": SERVICE_USER.project_id})
         self._keep("members", SERVICE_USER.project_id, private=False)
         self._keep("images/tags", "blue", private=False, service="glance")
@@ -294,7 +334,9 @@ class ObjectsOfDemo:
         group = self._keep("security-groups", self._network("security-groups", "security_group", name="g"))
         rule = {"security_group_id": group, "direction": "ingress", "protocol": "tcp", "port_range_min": 22,
                 "port_range_max": 22}  # fmt: skip
-        self._keep("security-group-rules", self._network("security-group-rules", "security_group_rule", **rule))
+        rule_id = self._network("security-group-rules", "security_group_rule", **rule)
+        self._keep("security-group-rules", rule_id)
+        self._keep("os-security-group-rules", rule_id)
         kinds = ("networks", "subnets", "ports", "routers", "floatingips", "security-groups")
         for kind in kinds:
             self.ask("PUT", f"{NETWORK}/{kind}/{self.named(kind)}/tags/blue")
@@ -359,6 +401,31 @@ class ObjectsOfDemo:
     def _volume(self, path: str, key: str, caller: str = "demo", **fields: Any) -> str:
         return str(self.ask("POST", VOLUME + path, {key: fields}, caller, headers=CINDER)[key]["id"])
 
+    def _make_for_other(self) -> dict[str, str]:
+        """A few things of another project, by collection, for what one does to one's own with what is not one's own."""
+        network = self._network("networks", "network", "other", name="theirs")
+        subnet = self._network("subnets", "subnet", "other", network_id=network, ip_version=4, cidr="10.8.0.0/24")
+        volume = self._volume("/volumes", "volume", "other", size=1)
+        self.ask(
+            "POST", f"{COMPUTE}/os-keypairs", {"keypair": {"name": "their-key", "public_key": PUBLIC_KEY}}, "other"
+        )
+        made = {
+            "networks": network, "subnets": subnet, "volumes": volume, "v3": str(OTHER.project_id),
+            "routers": self._network("routers", "router", "other"),
+            "ports": self._network("ports", "port", "other", network_id=network),
+            "security-groups": self._network("security-groups", "security_group", "other", name="g"),
+            "floatingips": self._network("floatingips", "floatingip", "other", floating_network_id=self.external),
+            "images": self.make_image("other"), "os-keypairs": "their-key",
+            "os-server-groups": self._compute("/os-server-groups", "server_group", "other", name="g", policy=_POLICY),
+        }  # fmt: skip
+        self.cloud.run()
+        self.ask("POST", f"{VOLUME}/volumes/{volume}/action", {"os-set_bootable": {"bootable": True}}, "other")
+        made["snapshots"] = self._volume("/snapshots", "snapshot", "other", volume_id=volume)
+        wanted = {"name": "theirs", "flavorRef": "nano", "imageRef": made["images"], "networks": "none"}
+        made["servers"] = self._compute("/servers", "server", "other", **wanted)
+        self.cloud.run()
+        return made
+
     def _make_placement(self) -> None:
         """A provider beside the node's, of which nothing is taken."""
         provider = self._keep("resource_providers", new_id(), private=False)
@@ -385,7 +452,7 @@ class ObjectsOfDemo:
         self.ask("POST", f"{COMPUTE}/flavors/nano/os-extra_specs", {"extra_specs": {"k": "v"}}, "admin", headers=NOVA)
         self._keep("os-keypairs", "demo-key")
         self.ask("POST", f"{COMPUTE}/os-keypairs", {"keypair": {"name": "demo-key", "public_key": PUBLIC_KEY}})
-        group = self._compute("/os-server-groups", "server_group", name="g", policy="affinity")
+        group = self._compute("/os-server-groups", "server_group", name="g", policy=_POLICY)
         self._keep("os-server-groups", group)
         self._make_servers()
         self._keep("os-aggregates", self._compute("/os-aggregates", "aggregate", "admin", name="a"), private=False)

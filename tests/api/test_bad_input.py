@@ -7,22 +7,21 @@ nothing into the store that breaks a list.
 
 import json
 import re
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bodies import Bodies, at, places, put
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from objects import ObjectsOfDemo
+from objects import ObjectsOfDemo, name_of
+from undone import Undone
 
 from cloud import FakeCloud
 from direct import CALLERS, DEMO, Answer
 from pileus.core.context import Caller
 from pileus.core.op import PUBLIC, Many, Operation, Service
-from pileus.db.connect import Tx
-from pileus.db.sqlite import SqliteDatabase, SqliteTx
+from pileus.db.sqlite import SqliteDatabase
 from pileus.roles.controller import services
 
 # Block storage answers at two places with the same functions: one of them is enough here.
@@ -37,36 +36,6 @@ OWNER = Caller(
 )  # fmt: skip
 
 
-def name_of(op: Operation) -> str:
-    return f"{op.method} {op.path}" + (f" {op.action}" if op.action else "") + f" {op.first[0]}.{op.first[1]}"
-
-
-class Undone:
-    """Transactions as the API uses them, inside one that is never committed, so that an attack can be undone."""
-
-    def __init__(self, db: SqliteDatabase):
-        self.db = db
-        self.connection: sqlite3.Connection = db._writer
-        self.connection.execute("begin immediate")
-        self.connection.execute("savepoint before")
-
-    async def read(self, work: Callable[[Tx], Any]) -> Any:
-        return work(SqliteTx(self.connection))
-
-    read_aside = read
-
-    async def write(self, work: Callable[[Tx], Any]) -> Any:
-        return self.db.attempt(work)[0]
-
-    def undo(self) -> None:
-        self.connection.execute("rollback to before")
-
-    def contents(self) -> dict[str, list[str]]:
-        """Every row of every table."""
-        tables = self.connection.execute("select name from sqlite_master where type = 'table'").fetchall()
-        return {name: sorted(map(repr, self.connection.execute(f"select * from {name}"))) for (name,) in tables}
-
-
 class Target:
     """The cloud under attack; what an attack changes is undone before the next."""
 
@@ -76,17 +45,15 @@ class Target:
         self.bodies = Bodies(self.objects)
         assert isinstance(cloud.db, SqliteDatabase)
         self.store = cloud.api.app.transactions = Undone(cloud.db)
-        self.before = self.store.contents()
         self.blobs = sorted(cloud.blob.list())
 
     def attack(self, op: Operation, path: str, body: Any = None, raw: bytes | None = None, **headers: str) -> Answer:
         """One request as the owner, who may do everything; checked, and undone."""
         version = min(op.last, op.service.maximum)
         head = {**self.objects.version_header(op, version), **headers}
-        changes = self.store.connection.total_changes
         answer = self.cloud.call(op.method, path, body, raw=raw, caller="owner", headers=head)
         check(op.service, answer)
-        if self.store.connection.total_changes != changes:
+        if self.store.written():
             if answer.status >= 400:
                 self.check_nothing_changed(answer)
             else:
@@ -95,8 +62,7 @@ class Target:
         return answer
 
     def check_nothing_changed(self, answer: Answer) -> None:
-        changed = [table for table, rows in self.store.contents().items() if rows != self.before[table]]
-        assert not changed, (answer, changed)
+        assert not self.store.changed(), (answer, self.store.changed())
         assert sorted(self.cloud.blob.list()) == self.blobs, answer
 
     def check_lists(self, op: Operation) -> None:

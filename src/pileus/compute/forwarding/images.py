@@ -18,7 +18,7 @@ from pileus.http.inside import Inside
 from pileus.image import facade as image
 
 LAST, LAST_METADATA = "2.35", "2.38"
-_RULE = "project_reader_or_admin"  # images' own rules decide
+_RULE, _WRITE = "project_reader_or_admin", "project_member_or_admin"  # images' own rules decide the rest
 _STATUS = {"queued": "SAVING", "saving": "SAVING", "importing": "SAVING", "uploading": "SAVING", "active": "ACTIVE",
            "deleted": "DELETED", "pending_delete": "DELETED", "killed": "ERROR"}  # fmt: skip
 _PROGRESS = {"queued": 25, "saving": 50, "active": 100}
@@ -118,7 +118,7 @@ def show_image(ctx: Context, found: Image) -> dict[str, Any]:
     return {"image": whole(ctx, found)}
 
 
-@COMPUTE.op("DELETE", "/images/{image_id}", rule=_RULE, load=load, until=LAST, ok=204)
+@COMPUTE.op("DELETE", "/images/{image_id}", rule=_WRITE, load=load, until=LAST, ok=204)
 def delete_image(ctx: Context, image_id: str) -> None:
     """Delete an image."""
     images(ctx)("DELETE", f"/images/{image_id}")
@@ -156,13 +156,13 @@ def list_metadata(found: Image) -> Reply:
     return Reply({"metadata": _metadata(found)})
 
 
-@COMPUTE.op("POST", "/images/{image_id}/metadata", rule=_RULE, load=load, takes=_ITEMS, until=LAST_METADATA)
+@COMPUTE.op("POST", "/images/{image_id}/metadata", rule=_WRITE, load=load, takes=_ITEMS, until=LAST_METADATA)
 def add_metadata(ctx: Context, found: Image, body: dict[str, Any]) -> Reply:
     """Create or update image metadata items."""
     return Reply({"metadata": _change(ctx, found, {**_metadata(found), **body["metadata"]})})
 
 
-@COMPUTE.op("PUT", "/images/{image_id}/metadata", rule=_RULE, load=load, takes=_ITEMS, until=LAST_METADATA)
+@COMPUTE.op("PUT", "/images/{image_id}/metadata", rule=_WRITE, load=load, takes=_ITEMS, until=LAST_METADATA)
 def replace_metadata(ctx: Context, found: Image, body: dict[str, Any]) -> Reply:
     """Replace image metadata."""
     return Reply({"metadata": _change(ctx, found, body["metadata"])})
@@ -180,7 +180,7 @@ def show_metadata(found: Image, key: str) -> Reply:
     return Reply({"meta": {key: _held(found, key)}})
 
 
-@COMPUTE.op("PUT", "/images/{image_id}/metadata/{key}", rule=_RULE, load=load, takes=_ITEM, until=LAST_METADATA)
+@COMPUTE.op("PUT", "/images/{image_id}/metadata/{key}", rule=_WRITE, load=load, takes=_ITEM, until=LAST_METADATA)
 def set_metadata(ctx: Context, found: Image, key: str, body: dict[str, Any]) -> Reply:
     """Create or update one item."""
     if key not in body["meta"]:
@@ -189,7 +189,7 @@ def set_metadata(ctx: Context, found: Image, key: str, body: dict[str, Any]) -> 
     return Reply({"meta": body["meta"]})
 
 
-@COMPUTE.op("DELETE", "/images/{image_id}/metadata/{key}", rule=_RULE, load=load, ok=204, until=LAST_METADATA)
+@COMPUTE.op("DELETE", "/images/{image_id}/metadata/{key}", rule=_WRITE, load=load, ok=204, until=LAST_METADATA)
 def delete_metadata(ctx: Context, found: Image, key: str) -> None:
     """Delete one item."""
     _held(found, key)
