@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from msgspec import structs
+from switch_lab import Guest
 
 from pileus.drivers.switch.fake import FakeMachine, FakeSwitch
 from pileus.drivers.switch.linux import LinuxSwitch, PhysicalNet, dnsmasq, namespaces
@@ -364,6 +366,37 @@ def test_a_dead_dnsmasq_is_started_again_and_hosts_need_no_restart(tmp_path: Pat
         owner = Path(f"/proc/{dnsmasq.running(folder)}").stat().st_uid
         assert owner != 0
     finally:
+        bench.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("options", [(), (("66", "10.0.0.5", 4),)])
+def test_dhcp_goes_on_when_hosts_change_beside_one_that_has_a_lease(
+    tmp_path: Path, options: tuple[tuple[str, str, int], ...]
+) -> None:
+    def wish(*numbers: int) -> Segment:
+        hosts = [Host(port_id=port_id(n), mac=mac(n), ips=(f"10.0.0.{n + 10}",), options=options) for n in numbers]
+        return structs.replace(segment(), hosts=tuple(hosts), endpoint="", endpoints=())  # nobody else is there
+
+    def gets_an_address(guest: Guest) -> bool:
+        argv = ["busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-t", "5", "-T", "1", "-s", "/bin/true"]
+        return subprocess.run(["ip", "netns", "exec", guest.netns, *argv], capture_output=True).returncode == 0
+
+    bench = LinuxBench(tmp_path)
+    switch = bench.switch()
+    guests: list[Guest] = []
+    try:
+        for numbers in ((1,), (1, 2), (2, 3), (3,)):
+            switch.ensure_segment(wish(*numbers))
+            seen = switch.ensure_port(port(numbers[-1]))
+            assert isinstance(seen, PortSeen)
+            if len(guests) < numbers[-1]:
+                guests.append(Guest(f"{NETNS}-g{numbers[-1]}", seen, mac(numbers[-1])))
+            assert gets_an_address(guests[-1]), numbers
+            assert dnsmasq.running(bench.run / f"d-{NET}")
+    finally:
+        for guest in guests:
+            guest.close()
         bench.close()
 
 

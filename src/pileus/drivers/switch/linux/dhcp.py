@@ -22,7 +22,7 @@ _RA = {"slaac": "ra-only", "dhcpv6-stateless": "ra-stateless", "dhcpv6-stateful"
 
 
 class Served(Struct, frozen=True, kw_only=True):
-    """Files of one dnsmasq: the rest is read anew on SIGHUP, `conf` needs a restart."""
+    """Files of one dnsmasq: `conf` needs a restart, and so does the end of hosts with tags; the rest a SIGHUP."""
 
     conf: str
     hosts: str = ""
@@ -184,6 +184,7 @@ def _host(host: Host, wish: Segment) -> tuple[list[str], list[str], list[str]]:
     if hostname and not _LABEL.match(hostname):
         raise ValueError(f"not a host name: {hostname!r}")
     name = f",{hostname}" if hostname else ""
+    mark = f"set:{tag}," if host.options else ""
     taken: set[int] = set()
     entries, known = [], []
     for ip in (names.address(text) for text in host.ips):
@@ -194,7 +195,7 @@ def _host(host: Host, wish: Segment) -> tuple[list[str], list[str], list[str]]:
             continue
         taken.add(place)
         shown = str(ip) if ip.version == 4 else f"[{ip}]"
-        entries.append(f"{mac},set:{tag},{shown}{name}")
+        entries.append(f"{mac},{mark}{shown}{name}")
     options = [option_line(tag, option, value, version) for option, value, version in host.options]
     return entries, options, known
 

@@ -1,9 +1,10 @@
 """One dnsmasq process: started in a namespace, reloaded or restarted when its files change, ended by name.
 
 dnsmasq drops to `nobody` and has a session of its own, so it outlives the agent that started it; it is
-found again by its pid file and the path on its command line.  An address that another MAC has held
-since the start needs a restart (dnsmasq keeps leases only in memory here): everything else about
-hosts is one SIGHUP.
+found again by its pid file and the path on its command line.  What changes about hosts is one SIGHUP, except
+that it is restarted for an address that another MAC has held since the start (it keeps leases only in memory
+here), and when hosts that it knows have tags: it frees what is not its own when it forgets one that has a lease
+(dnsmasq 2.86 to 2.90, dhcp_netid_free).
 """
 
 import os
@@ -32,11 +33,12 @@ def ensure(folder: Path, netns: str, served: Served, leased: dict[str, str]) -> 
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
+    tagged = "set:" in _read(folder / "hosts")
     changed = [name for name in _FILES if _put(folder / name, getattr(served, name))]
     pid = running(folder)
     fresh = _put(folder / "conf", served.conf) or pid is None or not _lives_in(pid, netns)
     seen = _seen(folder)
-    if fresh or any(seen.get(ip, mac) != mac for ip, mac in leased.items()):
+    if fresh or (changed and tagged) or any(seen.get(ip, mac) != mac for ip, mac in leased.items()):
         end(folder)
         _put(folder / "leased", msgspec.json.encode(leased).decode())
         _start(folder, netns)
@@ -132,13 +134,18 @@ def _seen(folder: Path) -> dict[str, str]:
         return {}
 
 
+def _read(file: Path) -> str:
+    """The text of a file, "" when there is none."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
+
+
 def _put(file: Path, text: str) -> bool:
     """Write a file for dnsmasq's unprivileged user; True if that changed it."""
-    try:
-        if file.read_text() == text:
-            return False
-    except OSError:
-        pass
+    if file.exists() and _read(file) == text:
+        return False
     draft = file.with_name(file.name + ".new")
     draft.write_text(text)
     draft.chmod(0o644)

@@ -166,8 +166,8 @@ class LinuxSwitch:
     def _serve(self, segment: Segment, bridge: str, folder: Path, served: dhcp.Served) -> None:
         space = f"{self._netns}-d-{segment.id}"
         mac = names.check_mac(segment.dhcp_mac)
-        if namespaces.ensure(space):
-            namespaces.inside(space, lambda: links.quiet_devices(ipv6=True))
+        namespaces.ensure(space)
+        namespaces.inside(space, lambda: links.quiet_devices(ipv6=True))
         plug = names.dhcp_plug(segment.id)
         device = names.DHCP_DEVICE
         self._inside(lambda: links.ensure_pair(plug, bridge, segment.mtu, space, device, mac))

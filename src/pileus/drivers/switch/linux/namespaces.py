@@ -4,8 +4,10 @@
 """
 
 import ctypes
+import fcntl
 import os
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -19,6 +21,7 @@ T = TypeVar("T")
 FOLDER = Path("/run/netns")
 PATIENCE = 30  # seconds for one command of the system
 _CLONE_NEWNET = 0x40000000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -106,14 +109,21 @@ def exists(netns: str) -> bool:
     return (FOLDER / netns).exists() and os.path.ismount(FOLDER / netns)
 
 
-def ensure(netns: str) -> bool:
-    """Make a namespace with its loopback up; True if it had to be made."""
-    if exists(netns):
-        return False
-    (FOLDER / netns).unlink(missing_ok=True)
-    run(["ip", "netns", "add", netns])
-    inside(netns, lambda: ip(["link set lo up"]))
-    return True
+def ensure(netns: str) -> None:
+    """Have a namespace with its loopback up, also where making it was cut short."""
+    if not exists(netns):
+        (FOLDER / netns).unlink(missing_ok=True)
+        run(["ip", "netns", "add", netns])
+    inside(netns, _raise_loopback)
+
+
+def _raise_loopback() -> None:
+    """Set lo up in the namespace of the calling thread (netdevice(7), ifreq: a name of 16 bytes, then the flags)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        asked = struct.pack("16sh22x", b"lo", 0)
+        (flags,) = struct.unpack("16xh22x", fcntl.ioctl(any_socket, _SIOCGIFFLAGS, asked))
+        if not flags & _IFF_UP:
+            fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags | _IFF_UP))
 
 
 def remove(netns: str) -> None:
