@@ -29,7 +29,8 @@ class Cloud:
 
     def __init__(self, drivers: str, into: Path):
         self.drivers, self.into = drivers, into
-        self.folder = Path(tempfile.mkdtemp(prefix="pileus-conformance-"))
+        # a short name: guests have sockets in it (unix(7), 108 bytes)
+        self.folder = Path(tempfile.mkdtemp(prefix="pc-"))
         self.folder.chmod(0o755)
         self.nodes = NODES if drivers == "fake" else NODES[:1]
 

@@ -12,13 +12,14 @@ from pileus.cli.up import passwords
 
 GUEST = Path(".cache/guest/disk.qcow2").resolve()
 IMAGES = ("cirros", "cirros-alt")
-IMAGE_SECONDS = 60.0
+IMAGE_SECONDS = NODE_SECONDS = 60.0
 
 
 def prepare(cloud: Cloud, files: Files) -> Mapping[str, str]:
     """Accounts, flavors, networks, two images, the volume type of several attachments; value of each placeholder."""
     config = cloud.config()
     admin = Client.of(config, "admin")
+    wait_for_nodes(admin, len(cloud.nodes))
     demo.accounts(admin, config)
     demo.flavors(admin)
     networks = demo.networks(admin, Client.of(config, "demo"), config)
@@ -44,6 +45,15 @@ def prepare(cloud: Cloud, files: Files) -> Mapping[str, str]:
         "DNS_PORT": "53",
         "VENV": "",
     }
+
+
+def wait_for_nodes(admin: Client, count: int) -> None:
+    """Until all nodes have reported; raises RuntimeError."""
+    ends = time.monotonic() + NODE_SECONDS
+    while len(seen := admin("GET", "/compute/v2.1/os-hypervisors")["hypervisors"]) < count:
+        if time.monotonic() > ends:
+            raise RuntimeError(f"{len(seen)} of {count} nodes reported: see the log of the other")
+        time.sleep(0.2)
 
 
 def upload(admin: Client, name: str) -> str:

@@ -336,7 +336,11 @@ def test_upload_makes_an_image_of_the_bytes(cloud: VolumeCloud) -> None:
     assert cloud.status(volume_id) == "available"
     seen = cloud.api("GET", f"/image/v2/images/{found['image_id']}").json
     assert seen["status"] == "active" and seen["os_type"] == "linux" and seen["min_disk"] == 1
-    refused = cloud.act(volume_id, {"os-volume_upload_image": {"image_name": "q", "disk_format": "qcow2"}})
+    folded = cloud.act(volume_id, {"os-volume_upload_image": {"image_name": "q", "disk_format": "qcow2"}}).json
+    cloud.run()
+    image_id = folded["os-volume_upload_image"]["image_id"]
+    assert cloud.api("GET", f"/image/v2/images/{image_id}/file").raw.startswith(b"QFI\xfb")
+    refused = cloud.act(volume_id, {"os-volume_upload_image": {"image_name": "q", "disk_format": "vmdk"}})
     assert refused.status == 400 and "raw" in refused.json["badRequest"]["message"]
     public = {"image_name": "p", "visibility": "public"}
     assert cloud.act(volume_id, {"os-volume_upload_image": public}).status == 403

@@ -9,6 +9,7 @@ from pileus.core.reconcile import GONE, Kind, Outcome
 from pileus.db.connect import Database, Tx
 from pileus.image import rows
 from pileus.image.drivers import Blob, Broken
+from pileus.image.folding import folded
 from pileus.image.ingest import Ingest
 from pileus.image.inspection import AS_THEY_ARE, refusal
 from pileus.image.lifecycle import overdue, step
@@ -81,6 +82,10 @@ class Fetch:
             raise
 
     def _chunks(self) -> Iterator[bytes]:
+        """What a node sends are a disk's own bytes; an image that shall be qcow2 is folded on the way."""
+        return folded(self._bytes) if self.image.disk_format == "qcow2" else self._bytes()
+
+    def _bytes(self) -> Iterator[bytes]:
         feed = self.image.feed
         assert feed is not None, "only images with a feed are fetched"
         if feed.copy_id:

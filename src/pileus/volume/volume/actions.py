@@ -140,30 +140,30 @@ def upload(ctx: Context, volume: Volume, body: dict[str, Any]) -> Reply:
     if (seen := current_status(ctx, volume)) not in allowed:
         raise BadRequest(f"Invalid volume: Volume {volume.id} status must be {' or '.join(allowed)}, it is {seen}.")
     disk_format, container = body.get("disk_format", "raw"), body.get("container_format") or "bare"
-    if (disk_format, container) != ("raw", "bare"):
+    if disk_format not in ("raw", "qcow2") or container != "bare":
         raise BadRequest(
-            f"Invalid input for field/attribute disk_format: a volume is uploaded as raw in bare, not as {disk_format}"
-            f" in {container}: convert the image afterwards with `qemu-img convert`."
+            f"Invalid input for field/attribute disk_format: a volume is uploaded as raw or qcow2 in bare, not as"
+            f" {disk_format} in {container}: convert the image afterwards with `qemu-img convert`."
         )
     visibility = body.get("visibility", "private")
     if visibility == "public":
         ctx.enforce("volume_extension:volume_actions:upload_public", volume)
     if truth(body.get("protected", False)):
         raise BadRequest("Invalid input for field/attribute protected: set it on the image when it is active.")
-    view = _new_image(ctx, volume, body["image_name"], visibility)
+    view = _new_image(ctx, volume, body["image_name"], visibility, disk_format)
     record_request(ctx, "volume", volume.id, "upload", image_id=view.id)
     wish(ctx.tx, volume, ctx.now, upload_image_id=view.id, request_id=ctx.request_id)
     return Reply({"os-volume_upload_image": _uploading(ctx, volume, view)})
 
 
-def _new_image(ctx: Context, volume: Volume, name: str, visibility: str) -> image.ImageView:
+def _new_image(ctx: Context, volume: Volume, name: str, visibility: str, disk_format: str) -> image.ImageView:
     """The queued image; it takes what the volume knows of its own image along."""
     known = ("image_id", "image_name", "disk_format", "container_format", "min_disk", "min_ram", "size", "checksum")
     properties = {k: v for k, v in volume.image_metadata.items() if k not in known}
     ram = volume.image_metadata.get("min_ram", "0")
     return image.create_from(
         ctx, name=name, properties=properties, min_disk=volume.shown_gib, min_ram=int(ram) if ram.isdigit() else 0,
-        disk_format="raw", visibility=visibility, owner_kind="volume", owner_id=volume.id,
+        disk_format=disk_format, visibility=visibility, owner_kind="volume", owner_id=volume.id,
     )  # fmt: skip
 
 
