@@ -80,6 +80,7 @@ bench: setup
 	@touch $@
 
 LIST ?= ledger
+ARGUMENTS ?= --check
 DRIVERS ?= fake
 conformance: guest .cache/conformance/done
 	@python -m conformance --drivers $(DRIVERS) $(ARGUMENTS) "$(LIST)"

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from conformance import ledger, report, tests
+from conformance import ledger, outcome, report, tests
 from conformance.cloud import Cloud
 from conformance.http_files import Files
 from conformance.outcome import Outcome
@@ -18,13 +18,21 @@ FOLDER = Path(__file__).parent
 def parse() -> argparse.Namespace:
     """The command line."""
     top = argparse.ArgumentParser("python -m conformance", description="Run Tempest tests against a fresh cloud.")
-    top.add_argument("list", help="a file of test names (also by name from conformance/lists), or a regular expression")
+    top.add_argument(
+        "list", nargs="?", help="a file of test names (also by name from conformance/lists), or a regular expression"
+    )
     top.add_argument("--drivers", choices=("fake", "real"), default="fake", help="fake: only tests without a guest")
     top.add_argument("--concurrency", type=int, default=2)
     top.add_argument("--into", type=Path, default=Path(".cache/conformance-run"), help="folder of logs and results")
+    top.add_argument(
+        "--again", action="store_true", help="run nothing: take the results of the last run in that folder"
+    )
     top.add_argument("--check", action="store_true", help="fail when a test of the ledger does not pass")
     top.add_argument("--record", action="store_true", help="add what passed to the ledger")
-    return top.parse_args()
+    given = top.parse_args()
+    if not (given.list or given.again):
+        top.error("name a list, or --again")
+    return given
 
 
 def run(given: argparse.Namespace) -> list[Outcome]:
@@ -44,7 +52,9 @@ def run(given: argparse.Namespace) -> list[Outcome]:
 def main() -> int:
     """Run, print, compare with the ledger; the exit status."""
     given = parse()
-    outcomes = run(given)
+    results = given.into / "results.json"
+    outcomes = outcome.read(results) if given.again else run(given)
+    outcome.write(results, outcomes)
     print(report.table(outcomes))
     (given.into / "report.txt").write_text(report.whole(outcomes))
     if given.record:

@@ -1,6 +1,9 @@
 """What became of one test."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -23,3 +26,13 @@ class Outcome:
         """The end of the reason: the exception itself."""
         lines = [line for line in self.reason.splitlines() if line.strip()]
         return lines[-1].strip() if lines else ""
+
+
+def write(path: Path, outcomes: Iterable[Outcome]) -> None:
+    """Keep the results of a run."""
+    path.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
+
+
+def read(path: Path) -> list[Outcome]:
+    """The results of an earlier run."""
+    return [Outcome(**fields) for fields in json.loads(path.read_text())]
