@@ -219,11 +219,16 @@ def prepare(config: Config, admin_password: str, folder_owner: int) -> list[str]
 
 
 def own(folder: Path, uid: int) -> None:
-    """Give what the service user writes to the service user (when root starts the cloud)."""
+    """Give what the service user writes to the service user (when root starts the cloud).
+
+    By open folders, never by paths: whoever can write there could put a link where a folder was.
+    """
     import os
 
     if os.geteuid() != 0:
         return
     for name in ("db", "keys", "images", "logs", "run"):
-        for path in [folder / name, *(folder / name).rglob("*")]:
-            os.chown(path, uid, uid, follow_symlinks=False)
+        for _, folders, files, opened in os.fwalk(folder / name, follow_symlinks=False):
+            os.fchown(opened, uid, uid)
+            for inside in folders + files:
+                os.chown(inside, uid, uid, dir_fd=opened, follow_symlinks=False)
