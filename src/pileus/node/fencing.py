@@ -1,6 +1,7 @@
 """Epochs: the memory of which lease last spoke for each resource, kept over restarts of the agent."""
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -25,10 +26,12 @@ class Fence:
         self._file = self._compacted()
 
     def _compacted(self) -> TextIO:
+        """The file with one line for each lease; as it is while the disk is full."""
         fresh = self.path.with_suffix(".new")
-        fresh.write_text("".join(f"{name} {epoch}\n" for name, epoch in self._epochs.items()))
-        fresh.replace(self.path)
-        self._lines = len(self._epochs)
+        with suppress(OSError):
+            fresh.write_text("".join(f"\n{name} {epoch}" for name, epoch in self._epochs.items()))
+            fresh.replace(self.path)
+            self._lines = len(self._epochs)
         return self.path.open("a", buffering=1)
 
     def admit(self, lease: str, epoch: int) -> None:
@@ -40,7 +43,9 @@ class Fence:
             if epoch < seen:
                 raise Stale(f"{lease}: epoch {epoch} is over, {seen} has begun")
             if epoch > seen:
-                self._file.write(f"{lease} {epoch}\n")  # survives kill -9: the page cache is the kernel's
+                # Survives kill -9: the page cache is the kernel's.  The newline comes first, since the last
+                # line may have been cut by a full disk; cut short it names a lower epoch, or nobody.
+                self._file.write(f"\n{lease} {epoch}")
                 self._epochs[lease] = epoch
                 self._lines += 1
                 if self._lines > COMPACT_LINES + 2 * len(self._epochs):

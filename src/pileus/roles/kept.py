@@ -46,10 +46,11 @@ class Kept:
         return machine
 
     def _compacted(self) -> int:
-        """A journal that begins with the machine as it is now; its descriptor."""
+        """A journal that begins with the machine as it is now, or as it is while the disk is full; its descriptor."""
         fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(pickle.dumps(self._machine))
-        fresh.replace(self._path)
+        with suppress(OSError):
+            fresh.write_bytes(pickle.dumps(self._machine))
+            fresh.replace(self._path)
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def __getattr__(self, verb: str) -> Any:
