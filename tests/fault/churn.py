@@ -31,7 +31,7 @@ config = load_config(Path(sys.argv[1]))
 log.set_up("second worker", config.folder / "logs" / "pileus.log")
 everything.preload()
 drop_privileges(config.service_uid)
-controller.run_worker(config)
+controller.run_worker(config, "second worker")
 """
 
 

@@ -46,9 +46,9 @@ class House:
         self.during: list[object] = []
         self.worker = self.new_worker()
 
-    def new_worker(self) -> Worker:
+    def new_worker(self, owner: str = "") -> Worker:
         kind = Kind("lamp", lambda tx, i: LAMPS.get(tx, id=i), self.step, self.save, self.overdue, lambda lease: lease)
-        return Worker(self.db, {"lamp": kind}, clock=self.clock)
+        return Worker(self.db, {"lamp": kind}, owner=owner, clock=self.clock)
 
     def step(self, lamp: Lamp, lease: Lease) -> Outcome:
         self.epochs.append(lease.epoch)
@@ -159,6 +159,28 @@ def test_a_killed_worker_costs_only_its_lease(house: House) -> None:
     house.clock.now += 61
     assert house.new_worker().run_one()
     assert house.lamp().burnt == 1  # type: ignore[union-attr]
+
+
+def test_a_worker_that_starts_again_takes_back_its_own_leases_and_no_others(house: House) -> None:
+    house.want(1)
+    assert house.new_worker("one").lease(5)  # and then it is killed
+    for name in ("", "two"):
+        other = house.new_worker(name)
+        other.reclaim()
+        assert not other.run_one()
+    again = house.new_worker("one")
+    again.reclaim()
+    assert again.run_one()
+    assert house.lamp().burnt == 1  # type: ignore[union-attr]
+    assert house.epochs[0] == 2, "what the killed one still has under way is fenced off"
+
+
+def test_a_turn_that_the_database_lost_is_taken_again_when_it_is_back(house: House) -> None:
+    house.want(1)
+    (turn,) = house.worker.lease(5)
+    house.worker.lost.append(turn.lease)
+    assert house.worker.run_one()
+    assert house.worker.lost == [] and house.lamp().burnt == 1  # type: ignore[union-attr]
 
 
 def test_errors_wait_with_their_reason_and_back_off(house: House) -> None:

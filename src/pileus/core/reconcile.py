@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pileus.db.connect import Database, Tx
+from pileus.db.connect import Database, Tx, Unavailable
 
 LEASE = 60.0  # seconds, unless a worker is told otherwise; one step must finish well within it
 BACKOFF_MAX = 30.0  # seconds
@@ -120,7 +120,7 @@ def transact(db: Database, lease: Lease, work: Callable[[Tx], T]) -> T:
 
 _DUE = "select kind, id from work where due <= ? and lease <= ? order by due limit ?"
 _LEASE = (
-    "update work set lease = ?, epoch = epoch + 1, attempts = attempts + 1"
+    "update work set lease = ?, owner = ?, epoch = epoch + 1, attempts = attempts + 1"
     " where kind = ? and id = ? and due <= ? and lease <= ? returning epoch, pokes, attempts, why, since"
 )
 
@@ -137,7 +137,10 @@ class Turn:
 
 
 class Worker:
-    """Takes due rows and steps them, `threads` at a time."""
+    """Takes due rows and steps them, `threads` at a time.
+
+    `owner` names it over restarts; whoever starts it sees to it that no other of this name lives ("": no name).
+    """
 
     def __init__(
         self,
@@ -146,29 +149,41 @@ class Worker:
         *,
         threads: int = 8,
         lease_seconds: float = LEASE,
+        owner: str = "",
         clock: Callable[[], float] = time.time,
         stopping: threading.Event | None = None,
     ):
         self.db, self.kinds, self.threads, self.clock = db, dict(kinds), threads, clock
-        self.lease_seconds = lease_seconds
+        self.lease_seconds, self.owner = lease_seconds, owner
+        self.lost: list[Lease] = []  # held, but the database was away when they ended
         self.stopping = stopping or threading.Event()
 
     def lease(self, limit: int) -> list[Turn]:
         """Lease the most overdue rows; each lease raises the row's epoch."""
-        now = self.clock()
-        if not self.db.read(lambda tx: tx.one(_DUE, now, now, 1)):
+        now, lost = self.clock(), list(self.lost)
+        if not lost and not self.db.read(lambda tx: tx.one(_DUE, now, now, 1)):
             return []  # an idle worker writes nothing
 
         def take(tx: Tx) -> list[Turn]:
             turns = []
+            for old in lost:
+                tx.run("update work set lease = 0 where kind = ? and id = ? and epoch = ?", old.kind, old.id, old.epoch)
             for kind, resource_id in tx.all(_DUE, now, now, limit):
-                for epoch, pokes, attempts, why, since in tx.all(
-                    _LEASE, now + self.lease_seconds, kind, resource_id, now, now
-                ):
+                until = now + self.lease_seconds
+                for found in tx.all(_LEASE, until, self.owner, kind, resource_id, now, now):
+                    epoch, pokes, attempts, why, since = found
                     turns.append(Turn(Lease(kind, resource_id, epoch), pokes, attempts, why, since))
             return turns
 
-        return self.db.transact(take)
+        turns = self.db.transact(take)
+        for lease in lost:
+            self.lost.remove(lease)
+        return turns
+
+    def reclaim(self) -> None:
+        """Take back what this worker held when it was killed, rather than wait until its leases run out."""
+        if self.owner:
+            self.db.transact(lambda tx: tx.run("update work set lease = 0 where owner = ? and lease > 0", self.owner))
 
     def run_turn(self, turn: Turn) -> None:
         """Step a leased row until it waits, rests or is gone, or the lease is lost; each step is committed."""
@@ -251,12 +266,17 @@ class Worker:
         def serve(turn: Turn) -> None:
             try:
                 self.run_turn(turn)
-            except Exception:  # the database is away: the lease will run out and the row be taken again
+            except Exception:  # the database is away: the row is taken again when it is back
                 log.exception("turn of %s %s was lost", turn.lease.kind, turn.lease.id)
+                self.lost.append(turn.lease)
             finally:
                 free.release()
                 back.set()
 
+        try:
+            self.reclaim()
+        except Unavailable:
+            log.exception("cannot take back what was leased")  # it runs out by itself
         with ThreadPoolExecutor(self.threads, "step") as pool:
             while not self.stopping.is_set():
                 room = 0

@@ -5,6 +5,7 @@ import logging
 import ssl
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -152,11 +153,20 @@ class Settings:
         self.region, self.zone, self.public_url = config.region, config.zone, config.url
 
 
-def run_worker(config: Config) -> None:
-    """The worker process."""
+def run_worker(config: Config, owner: str = "") -> None:
+    """The worker process of this controller, or one of another name beside it."""
     db = connect(config.database_url)
     known = kinds(db, open_hub(config, db))
-    Worker(db, known, threads=config.workers, lease_seconds=config.lease_seconds).run()
+    owner = owner or controller_id(config)
+    Worker(db, known, threads=config.workers, lease_seconds=config.lease_seconds, owner=owner).run()
+
+
+def controller_id(config: Config) -> str:
+    """What tells this controller from others on the same database: made once and kept in its state folder."""
+    path = config.folder / "controller-id"
+    if not path.exists():
+        path.write_text(str(uuid.uuid4()))
+    return path.read_text().strip()
 
 
 def run_api(config: Config, sockets: list[Any], door: Any, far_door: Any = None) -> None:
@@ -198,6 +208,7 @@ def prepare(config: Config, admin_password: str, folder_owner: int) -> list[str]
         folder = config.folder / name
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(mode)
+    controller_id(config)
     if config.controller_address:
         authority.ensure_authority(config.folder / "keys", config.controller_address)
     identity.ensure_keys(config.folder / "keys")
