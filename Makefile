@@ -3,7 +3,6 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 STATE ?= /var/lib/pileus
-export PILEUS_STATE := $(STATE)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup lock guest guest-debian up down purge test check fast test-slow wheel bench conformance
@@ -43,6 +42,9 @@ guest: setup
 
 guest-debian: setup .cache/packages-debian.done
 	@bash guest/debian/build.sh .cache/guest
+
+# Only these three speak of the cloud of this machine; tests and benchmarks make clouds of their own.
+up down purge: export PILEUS_STATE = $(STATE)
 
 up: guest
 	@$(BIN)/pileus up
