@@ -109,7 +109,7 @@ def at(value: Any, place: Path) -> Any:
 
 def put(base: Any, whole: Any, place: Path, value: Any) -> Any:
     """A copy of `base` with a value at a place; where `base` does not reach so far, a copy of `whole`."""
-    body = copy.deepcopy(base if isinstance(base, dict) and place[0] in base else whole)
+    body = copy.deepcopy(base if isinstance(base, dict) and (len(place) == 1 or place[0] in base) else whole)
     here, there = body, whole
     for step in place[:-1]:
         if isinstance(here, dict) and isinstance(there, dict):

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from allowed import GIVEN_AWAY, OPEN_TO_ALL, OPEN_TO_READERS, PUBLIC_PATHS
 from bodies import Bodies, at, places, put
-from objects import GIVEN_AWAY, OPEN_TO_ALL, OPEN_TO_READERS, OPERATIONS, PUBLIC_PATHS, ObjectsOfDemo, name_of
+from objects import OPERATIONS, ObjectsOfDemo, name_of
 from undone import Undone
 
 from cloud import FakeCloud
