@@ -108,7 +108,7 @@ def what_operators_keep(shell: Shell, tmp_path: Path) -> None:
     assert [c["Data"] for c in shell("credential list --type totp")] == ["other"]
     shell.quietly("credential delete", made["id"])
     shell("registered limit create --service compute --default-limit 5 --region RegionOne servers")
-    [limit] = shell("registered limit list")
+    [limit] = shell("registered limit list --resource-name servers")
     shell("limit create --service compute --resource-limit 7 --region RegionOne --project admin servers")
     [own] = shell("limit list")
     assert shell("limit show", own["ID"])["resource_limit"] == 7

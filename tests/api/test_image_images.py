@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from direct import DEMO, OTHER
-from image_cloud import ImageCloud
+from image_cloud import OCTETS, ImageCloud
 from pileus.core.ids import new_id
+from pileus.db.connect import Tx
+from pileus.identity.registered_limit import REGISTERED_LIMITS, RegisteredLimit
+from pileus.identity.rows import SERVICES, Service
 
 
 @pytest.fixture
@@ -392,10 +395,34 @@ def test_versions_schemas_and_what_the_site_can_do(cloud: ImageCloud) -> None:
     assert cloud("GET", "/nothing").status == 404 and cloud("POST", "/schemas/image", {}).status == 405
 
 
-def test_quotas_hold(cloud: ImageCloud) -> None:
-    from pileus.image.quota import QUOTA
+def limit(cloud: ImageCloud, **limits: int) -> None:
+    """What the operator would set through identity."""
 
-    cloud.db.transact(lambda tx: QUOTA.set_limits(tx, DEMO.project_id or "", {"image_count_total": 1}))
-    cloud.create()
+    def work(tx: Tx) -> None:
+        if SERVICES.get(tx, id="glance") is None:
+            SERVICES.insert(tx, Service(id="glance", type="image", name="glance"))
+        for name, value in limits.items():
+            REGISTERED_LIMITS.delete(tx, resource_name=name)
+            REGISTERED_LIMITS.insert(
+                tx, RegisteredLimit(id=name, service_id="glance", resource_name=name, default_limit=value)
+            )
+
+    cloud.db.transact(work)
+
+
+def test_unified_limits_hold(cloud: ImageCloud) -> None:
+    limit(cloud, image_count_total=1)
+    image = cloud.create()
     answer = cloud("POST", "/images", {"name": "one too many"})
-    assert answer.status == 403 and "image_count_total" in answer.json["message"]
+    assert answer.status == 413 and "image_count_total" in answer.json["message"]
+    assert cloud("GET", "/info/usage").json["usage"]["image_count_total"] == {"limit": 1, "usage": 1}
+    limit(cloud, image_count_total=-1, image_stage_total=0, image_count_uploading=1)
+    send = {"raw": b"x" * 100, "headers": OCTETS}
+    announced = {**OCTETS, "x-openstack-image-size": "100"}
+    assert cloud("PUT", f"/images/{image['id']}/stage", raw=b"x" * 100, headers=announced).status == 413
+    limit(cloud, image_stage_total=1)
+    assert cloud("PUT", f"/images/{image['id']}/stage", **send).status == 204
+    other = cloud.create()
+    assert cloud("PUT", f"/images/{other['id']}/file", **send).status == 413  # the staged one counts as uploading
+    limit(cloud, image_count_uploading=2, image_size_total=0)
+    assert cloud("POST", f"/images/{image['id']}/import", {"method": {"name": "glance-direct"}}).status == 413

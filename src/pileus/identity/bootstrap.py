@@ -7,6 +7,7 @@ from pileus.core.ids import derived_id
 from pileus.db.connect import Tx
 from pileus.identity.passwords import keep_hash, passwords, stored_hash
 from pileus.identity.region import REGIONS, Region
+from pileus.identity.registered_limit import REGISTERED_LIMITS, RegisteredLimit
 from pileus.identity.rows import (
     ASSIGNMENTS,
     DEFAULT_DOMAIN,
@@ -39,6 +40,10 @@ CATALOG = (  # service type, name, path below the public URL
     ("placement", "placement", "/placement"),
 )
 INTERFACES: tuple[Interface, ...] = ("public", "internal", "admin")
+# What services limit by unified limits; registered as unlimited until the operator sets a default.
+LIMITED = (
+    ("image", ("image_size_total", "image_stage_total", "image_count_total", "image_count_uploading")),
+)  # fmt: skip
 
 
 def bootstrap(
@@ -64,6 +69,9 @@ def bootstrap(
         REGIONS.insert(tx, Region(id=region))
     for type_, name, path in CATALOG:
         _service(tx, type_, name, public_url.rstrip("/") + path, region)
+    for type_, resources in LIMITED:
+        for resource in resources:
+            _register_limit(tx, _hex_id("service", type_), resource, region)
 
 
 def _hex_id(*parts: str) -> str:
@@ -108,3 +116,12 @@ def _service(tx: Tx, type_: str, name: str, url: str, region: str) -> None:
             ENDPOINTS.insert(tx, wanted)
         elif found.url != url:
             ENDPOINTS.save(tx, structs.replace(found, url=url), ("url",))
+
+
+def _register_limit(tx: Tx, service_id: str, resource: str, region: str) -> None:
+    if REGISTERED_LIMITS.get(tx, service_id=service_id, resource_name=resource) is None:
+        limit = RegisteredLimit(
+            id=_hex_id("limit", service_id, resource), service_id=service_id, region_id=region, resource_name=resource,
+            default_limit=-1,
+        )  # fmt: skip
+        REGISTERED_LIMITS.insert(tx, limit)

@@ -66,6 +66,7 @@ __all__ = [
     "command_event",
     "ensure_keys",
     "forget_keys",
+    "limits_of",
     "project_view",
     "recover_administrator",
     "rotate_audit_key",
@@ -141,6 +142,18 @@ def project_view(tx: Tx, project_id: str) -> ProjectView | None:
     if found is None or found.domain_id is None:
         return None
     return ProjectView(id=found.id, name=found.name, domain_id=found.domain_id, enabled=found.enabled)
+
+
+def limits_of(tx: Tx, service_type: str, project_id: str) -> dict[str, int]:
+    """The unified limits of a service for a project, by resource: its own, else the registered default; -1: none."""
+    rows = tx.all(
+        "select r.resource_name, coalesce(l.resource_limit, r.default_limit) from registered_limits r"
+        " join services s on s.id = r.service_id"
+        " left join limits l on l.registered_limit_id = r.id and l.project_id = ?"
+        " where s.type = ? order by coalesce(r.region_id, '')",
+        project_id, service_type,
+    )  # fmt: skip
+    return {name: int(limit) for name, limit in rows}
 
 
 def user_view(tx: Tx, user_id: str) -> UserView | None:
