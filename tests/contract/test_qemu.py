@@ -106,6 +106,19 @@ def test_logs_are_bounded_and_say_whose_they_are(bench: QemuBench) -> None:
     assert hypervisor.observe_guest(wish.id).ended == "lost"  # type: ignore[union-attr]
 
 
+def test_a_qemu_that_does_not_answer_is_looked_at_quickly_and_ended_when_the_node_goes_down(bench: QemuBench) -> None:
+    hypervisor, wish = bench.hypervisor(), guest()
+    seen = ensure(hypervisor, wish)
+    os.kill(seen.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    looks = [hypervisor.observe_guest(wish.id) for _ in range(5)]
+    assert {look and look.power for look in looks} == {"on"}
+    assert time.monotonic() - began < 8, "only the first look waits"
+    hypervisor.go_down(0.5)
+    assert not Path(f"/proc/{seen.pid}").exists()
+    assert hypervisor.observe_guest(wish.id).ended == "lost"  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("hostile", ["../../etc", "", "x" * 300, "a/b", "0" * 31 + "\n"])
 def test_ids_never_become_paths_of_their_own(bench: QemuBench, hostile: str) -> None:
     hypervisor = bench.hypervisor()

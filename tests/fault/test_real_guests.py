@@ -176,6 +176,25 @@ def test_a_guest_whose_qemu_is_killed_is_shown_off_or_runs_again(stage: Stage) -
     stage.verified()
 
 
+def test_a_qemu_that_does_not_answer_holds_up_nobody_and_can_be_stopped(stage: Stage) -> None:
+    sdk, second = stage.sdk, stage.sdk.compute.find_server("second").id
+    (frozen,) = stage.qemu(second)
+    os.kill(frozen, signal.SIGSTOP)
+    sdk.compute.stop_server(second)
+    began = time.monotonic()
+    volume = sdk.block_storage.create_volume(size=1, name="w")
+    assert eventually(lambda: sdk.block_storage.get_volume(volume.id).status == "available", SETTLE_SECONDS)
+    sdk.compute.create_volume_attachment(stage.first, volume_id=volume.id)
+    assert eventually(lambda: sdk.block_storage.get_volume(volume.id).status == "in-use", SETTLE_SECONDS)
+    sdk.compute.delete_volume_attachment(volume.id, stage.first)
+    assert eventually(lambda: sdk.block_storage.get_volume(volume.id).status == "available", SETTLE_SECONDS)
+    sdk.block_storage.delete_volume(volume.id)
+    assert time.monotonic() - began < 30, "the other guest was served meanwhile"
+    assert eventually(lambda: stage.settled(second).status == "SHUTOFF", SETTLE_SECONDS)
+    assert stage.qemu(second) == []
+    stage.verified()
+
+
 def lose_power(stage: Stage) -> None:
     """What a power cut leaves of this cloud: its state folder.
 
@@ -195,8 +214,7 @@ def lose_power(stage: Stage) -> None:
 
 def test_after_a_power_cut_guests_that_ran_run_again_and_those_that_were_off_stay_off(stage: Stage) -> None:
     second = stage.sdk.compute.find_server("second").id
-    stage.sdk.compute.stop_server(second)
-    assert eventually(lambda: stage.settled(second).status == "SHUTOFF", SETTLE_SECONDS)
+    assert stage.settled(second).status == "SHUTOFF"
     lose_power(stage)
     assert [words for _, words in programs() if str(stage.machine.folder) in words] == []
     stage.machine.pileus("up")

@@ -93,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
         for kind, name, status in _STATUS:
             if isinstance(error, kind):
                 return self._answer(status, {"error": name, "message": str(error)})
-        if isinstance(error, ConnectionError):  # something is not ready yet: the step is tried again
+        if isinstance(error, ConnectionError | TimeoutError):  # something is not ready yet: the step is tried again
             log.info("%s: %s", self.path, error)
             return self._answer(503, {"error": "NodeError", "message": str(error)})
         log.error("%s failed", self.path, exc_info=error)

@@ -30,6 +30,7 @@ from .devices import disk_name, is_remote, node_name
 from .machine import Machine
 
 log = logging.getLogger("pileus.hypervisor")
+_LOOK = 3.0  # seconds for which a look waits for whoever is at work on the guest
 MOST_VCPUS = 255  # of the pinned machine types without an interrupt remapper
 _TRAITS = (
     "COMPUTE_DEVICE_TAGGING", "COMPUTE_GRAPHICS_MODEL_VGA", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_IMAGE_TYPE_RAW",
@@ -99,6 +100,9 @@ class QemuHypervisor:
         while machines and time.monotonic() < deadline:
             machines = [machine for machine in machines if not _went_down(machine, self.settings)]
             time.sleep(0.1)
+        for machine in machines:  # their QEMU does not answer
+            with machine.lock:
+                machine.process.kill()
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -125,11 +129,14 @@ class QemuHypervisor:
         machine = self._machine(guest_id)
         if not machine.folder.exists():
             return None
-        with machine.lock:
-            try:
-                return machine.seen()
-            except LookupError:  # killed before its first note, or while it was removed
-                return GuestSeen(id=guest_id, power="off", ended="lost") if machine.folder.exists() else None
+        mine = machine.lock.acquire(timeout=_LOOK)  # whoever has it may be waiting for a QEMU that is stuck
+        try:
+            return machine.seen() if mine else machine.presumed()
+        except LookupError:  # killed before its first note, or while it was removed
+            return GuestSeen(id=guest_id, power="off", ended="lost") if machine.folder.exists() else None
+        finally:
+            if mine:
+                machine.lock.release()
 
     def list_guests(self) -> Sequence[str]:
         return sorted(path.name for path in self._guests.iterdir())

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from pileus.compute.drivers import Broken, Disk, Ended, Guest, GuestSeen, LocalDisk
+from pileus.compute.drivers import Broken, Disk, Ended, Guest, GuestSeen, LocalDisk, Power
 
 from . import disks, limits, record
 from .cell import Cell, Settings
@@ -25,13 +25,15 @@ from .command import PINNED, ports_for
 from .devices import controllers, device_names, disk_name, is_remote, nic_name
 from .hotplug import Hotplug
 from .memory import Memory
-from .qmp import Qmp, QmpError
+from .qmp import PATIENCE, Qmp, QmpError
 from .record import Record
 
 log = logging.getLogger("pileus.hypervisor")
 _PRESS_AGAIN = 4.0  # seconds after which a guest that was not up yet is shown the power button again
 _BEYOND_HELP = ("internal-error", "guest-panicked", "shutdown")  # states of QEMU that `cont` does not leave
 _KILLED = (137, 143)  # exit codes of a process that someone ended
+_LOOK = 3.0  # seconds until a guest that is only looked at must have answered
+_SILENCE = 15.0  # seconds for which one that did not is not asked again, since others wait to be looked at
 
 
 class Absent(ConnectionError):
@@ -50,6 +52,7 @@ class Machine:
         self._qmp: Qmp | None = None
         self._record: Record | None = None
         self._pressed = 0.0
+        self._asked_again = 0.0  # when a silent guest may be asked again
 
     def record(self) -> Record:
         """What is remembered; raises LookupError when nothing is."""
@@ -69,20 +72,32 @@ class Machine:
             return False
 
     def seen(self) -> GuestSeen:
-        """The guest as it is."""
+        """The guest as it is; one that does not answer as it should be."""
         known = self.record()
-        pid = self.process.pid()
-        if not pid:
+        if not self.process.pid():
             return self._at_rest(known)
+        if time.monotonic() < self._asked_again:
+            return self.presumed()
         try:
-            with self.talk() as qmp:
+            with self.talk(_LOOK) as qmp:
                 power = _POWER.get(qmp.call("query-status")["status"], "paused")
-                there = self._hotplug(qmp).attached()
+                return self._shown(power, self._hotplug(qmp).attached())
         except Absent:
             return self._at_rest(known)
         except OSError:  # it is busy
-            power, there = "on", set(device_names(known.running or known.guest))
-        shown = known.running or known.guest
+            self._asked_again = time.monotonic() + _SILENCE
+            return self.presumed()
+
+    def presumed(self) -> GuestSeen:
+        """The guest as it should be, when nobody can ask it; this needs no lock."""
+        known = self.record()
+        if not self.process.pid():
+            return self._at_rest(known)
+        return self._shown("on", set(device_names(known.running or known.guest)))
+
+    def _shown(self, power: Power | Literal["crashed"], there: set[str]) -> GuestSeen:
+        known = self.record()
+        shown, pid = known.running or known.guest, self.process.pid()
         every = (*shown.disks, *known.guest.disks)
         return GuestSeen(
             id=self.id,
@@ -121,14 +136,19 @@ class Machine:
         return not self.folder.exists()
 
     @contextmanager
-    def talk(self) -> Iterator[Qmp]:
-        """The connection to the monitor; closed when it broke.  Raises Absent when the guest is, or goes, off."""
+    def talk(self, patience: float = PATIENCE) -> Iterator[Qmp]:
+        """The connection to the monitor; closed when it broke.  Raises Absent when the guest is, or goes, off.
+
+        `patience` is in seconds for each answer.
+        """
         if not self.process.alive():
             raise Absent(f"guest {self.id} is off")
         try:
             if self._qmp is None:
-                self._qmp = self._connect()
+                self._qmp = self._connect(patience)
+            self._qmp.wait_at_most(patience)
             yield self._qmp
+            self._asked_again = 0.0
         except OSError as error:
             if not (isinstance(error, QmpError) and error.kind):
                 self.hang_up()
@@ -136,9 +156,9 @@ class Machine:
                 raise Absent(f"guest {self.id} went off") from error
             raise
 
-    def _connect(self) -> Qmp:
+    def _connect(self, patience: float) -> Qmp:
         try:
-            return Qmp(self.cell.run / "qmp")
+            return Qmp(self.cell.run / "qmp", patience)
         except (FileNotFoundError, ConnectionRefusedError):
             raise Absent(f"guest {self.id} is being started") from None
 
@@ -214,12 +234,13 @@ class Machine:
     def _shut_down(self) -> bool:
         """Show the guest its power button; end it when it does not react in time, or cannot."""
         known, now = self.record(), time.time()
-        with self.talk() as qmp:
-            able = qmp.call("query-status")["status"] == "running"
-            if not known.pressed_at:
-                known.pressed_at, known.why = now, known.why or "asked"
-                self._save()
-            if not able or now - known.pressed_at > self.settings.acpi_seconds:
+        if not known.pressed_at:
+            known.pressed_at, known.why = now, known.why or "asked"
+            self._save()
+        if now - known.pressed_at > self.settings.acpi_seconds:
+            return self._end()
+        with self.talk(_LOOK) as qmp:
+            if qmp.call("query-status")["status"] != "running":
                 return self._end()
             if now - self._pressed > _PRESS_AGAIN:
                 self._pressed = now

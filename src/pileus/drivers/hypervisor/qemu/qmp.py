@@ -40,6 +40,10 @@ class Qmp:
             self._socket.close()
             raise
 
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on answers must come within so many seconds."""
+        self._socket.settimeout(seconds)
+
     def close(self) -> None:
         """End the connection; the guest does not mind."""
         self._socket.close()
