@@ -88,7 +88,7 @@ class Machine:
     def ssh(self, address: str, command: str, check: bool = True) -> str:
         """A command in a guest, with the demo's key."""
         login = [*SSH, "-i", str(self.state / "first_key"), f"cirros@{address}"]
-        return self.beside([*login, f"set -eu -o pipefail; {command}"], check=check)
+        return self.beside([*login, f"set -eu -o pipefail; PATH=$PATH:/sbin:/usr/sbin; {command}"], check=check)
 
     def wait_for_ssh(self, address: str) -> None:
         if not eventually(lambda: "yes" in self.ssh(address, "echo yes", check=False), BOOT_SECONDS):
@@ -111,9 +111,10 @@ class Machine:
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 try:
                     words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    settings = (entry / "environ").read_bytes().decode(errors="replace")
                 except OSError:
                     continue
-                if str(self.folder) in words or f" {self.name}" in words:
+                if str(self.folder) in words + settings or f" {self.name}" in words:
                     found.append(f"process {entry.name}: {words[:150]}")
         found += [f"namespace {p.name}" for p in Path("/run/netns").glob(f"{self.name}*")]
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
@@ -122,6 +123,10 @@ class Machine:
         return found
 
     def close(self) -> None:
+        """Take it all away, unless KEEP_CLOUD is set to look into what went wrong."""
+        if os.environ.get("KEEP_CLOUD"):
+            print(f"kept: PILEUS_CONFIG={self.config}")
+            return
         self.pileus("purge", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 

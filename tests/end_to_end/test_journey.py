@@ -283,7 +283,7 @@ def test_an_image_of_a_server_holds_its_disk(cloud: Machine, demo: Any, server: 
     cloud.tell("server", "image", "create", "--name", "frozen", "--wait", "traveller")
     assert demo.image.find_image("frozen").status == "active"
     twin = demo.create_server(
-        "twin", image="frozen", flavor="m1.nano", network="yard", security_groups=["web"], key_name="demo",
+        "twin", image="frozen", flavor="journey", network="yard", security_groups=["web"], key_name="demo",
         wait=True, auto_ip=False,
     )  # fmt: skip
     ip = demo.network.create_ip(floating_network_id=demo.network.find_network("public").id)

@@ -95,9 +95,10 @@ def build_block(config: Config, images: ImageCache) -> Block:
 
     pools = {
         name: PoolFolder(
-            folder=Path(pool.path) if pool.path else config.folder / "volumes" / name, backend=pool.backend,
+            folder=Path(pool.path) if pool.path else config.folder / "volumes" / name,
+            backend=pool.backend,
             capabilities=pool.capabilities,
-        )  # fmt: skip
+        )
         for name, pool in config.pools.items()
     }
     address = config.agent_address or config.controller_address
@@ -122,7 +123,9 @@ def tear_down(config: Config) -> None:
     """
     images = build_image_cache(config, joining.membership(config))
     if config.hypervisor == "qemu":
-        build_hypervisor(config, images).go_down(GUEST_SECONDS)  # type: ignore[attr-defined]
+        hypervisor = build_hypervisor(config, images)
+        hypervisor.go_down(GUEST_SECONDS)  # type: ignore[attr-defined]
+        hypervisor.close()  # type: ignore[attr-defined]
     if config.block == "file":
         build_block(config, images).close()  # type: ignore[attr-defined]
     if config.switch == "linux":
