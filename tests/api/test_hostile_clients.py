@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,20 @@ def post(path: str, *lines: bytes, body: bytes = b"", token: bytes = b"demo") ->
     head = [b"POST " + path.encode() + b" HTTP/1.1", b"Host: cloud", b"X-Auth-Token: " + token,
             b"Content-Type: application/json", *lines]  # fmt: skip
     return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[Limits], Served]]:
+    """Start a server of one's own; it ends with the test, however that ends."""
+    started = []
+
+    def one(limits: Limits) -> Served:
+        started.append(Served(tmp_path, limits))
+        return started[-1]
+
+    yield one
+    for served in started:
+        assert "Traceback" not in served.end()
 
 
 @pytest.fixture(scope="module")
@@ -331,9 +345,9 @@ def test_many_requests_at_once_on_one_connection_let_others_through(quick: Serve
 
 
 @pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 12_000, reason="too few files are allowed here")
-def test_ten_thousand_connections_do_not_disturb_others(tmp_path: Path) -> None:
+def test_ten_thousand_connections_do_not_disturb_others(start: Callable[[Limits], Served]) -> None:
     allow_many_files()
-    patient = Served(tmp_path, Limits(header_seconds=60.0))
+    patient = start(Limits(header_seconds=60.0))
     patient.works()
     before = patient.files()
     held = [patient.connect() for _ in range(5000)]
@@ -346,18 +360,16 @@ def test_ten_thousand_connections_do_not_disturb_others(tmp_path: Path) -> None:
     for sock in held:
         sock.close()
     wait_for(lambda: patient.files() <= before + 5)
-    assert "Traceback" not in patient.end()
 
 
-def test_connections_beyond_what_a_server_can_hold_are_closed_at_once(tmp_path: Path) -> None:
-    small = Served(tmp_path, Limits(connections=20, header_seconds=2.0))
+def test_connections_beyond_what_a_server_can_hold_are_closed_at_once(start: Callable[[Limits], Served]) -> None:
+    small = start(Limits(connections=20, header_seconds=2.0))
     held = [small.connect() for _ in range(40)]
     time.sleep(0.5)
     assert sum(ended(sock) for sock in held) == 20
     time.sleep(2.5)
     assert all(ended(sock) for sock in held)
     small.works()
-    small.end()
 
 
 def ended(sock: socket.socket) -> bool:

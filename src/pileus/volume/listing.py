@@ -99,6 +99,11 @@ class Lister:
             found.equals(column, [value.lower() in ("true", "1", "yes", "on", "t", "y")])
         elif "int" in hint:
             found.equals(column, [int(value)] if value.isascii() and value.isdigit() and len(value) < 10 else [])
+        elif "float" in hint:
+            try:
+                found.equals(column, [parse_iso(value)])
+            except ValueError:
+                found.equals(column, [])  # no time is no time of any row
         else:
             found.equals(column, [value])
 
