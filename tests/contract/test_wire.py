@@ -1,5 +1,6 @@
 """Controller and node over a real socket: who may speak to whom, and that all verbs and streams come through."""
 
+import logging
 import socket
 import ssl
 import threading
@@ -14,7 +15,7 @@ from pileus.drivers.hypervisor.fake import FakeHypervisor
 from pileus.drivers.switch.fake import FakeSwitch
 from pileus.network.drivers import Segment
 from pileus.node import trust
-from pileus.node.agent import Agent, listen_unix, serve
+from pileus.node.agent import Agent, listen_unix, name_request, serve
 from pileus.node.client import HypervisorClient, SwitchClient, Wire
 from pileus.node.fencing import Fence
 from pileus.node.wire import Stale, Tls
@@ -116,6 +117,24 @@ def test_an_older_lease_is_refused(wire: Wire) -> None:
     HypervisorClient(wire, (f"server/{GUEST.id}", 5)).ensure_guest(GUEST)
     with pytest.raises(Stale):
         HypervisorClient(wire, (f"server/{GUEST.id}", 4)).remove_guest(GUEST.id)
+
+
+def test_the_log_of_a_node_says_for_whose_request_it_works(
+    wire: Wire, agent: Agent, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire.request_id = lambda: "req-7"
+    monkeypatch.setattr(agent, "drivers", {**agent.drivers, "hypervisor": Busy()})
+    caplog.handler.addFilter(name_request)
+    with caplog.at_level(logging.INFO, "pileus.agent"), pytest.raises(ConnectionError):
+        HypervisorClient(wire).list_guests()
+    assert [record.request_id for record in caplog.records if "busy" in record.getMessage()] == ["req-7"]
+
+
+class Busy:
+    """A driver that is never ready, which the agent notes in its log."""
+
+    def list_guests(self) -> list[str]:
+        raise ConnectionError("busy")
 
 
 def test_a_screen_comes_through_from_its_first_byte(wire: Wire) -> None:

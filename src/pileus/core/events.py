@@ -71,3 +71,13 @@ def record_request(
 def story(tx: Tx, kind: str, resource_id: str) -> list[Event]:
     """All that happened to one resource, oldest first."""
     return EVENTS.all(tx, order="events.at, events.id", kind=kind, resource_id=resource_id)
+
+
+def last_request(tx: Tx, kind: str, resource_id: str) -> str:
+    """The id of the request that last asked something of a resource; "" when none is known."""
+    row = tx.one(
+        "select request_id from events where kind = ? and resource_id = ? and request_id is not null"
+        " order by at desc limit 1",
+        kind, resource_id,
+    )  # fmt: skip
+    return str(row[0]) if row else ""

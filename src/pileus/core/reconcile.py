@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from pileus.core.events import last_request
+from pileus.core.log import REQUEST_ID
 from pileus.db.connect import Database, Tx, Unavailable
 
 LEASE = 60.0  # seconds, unless a worker is told otherwise; one step must finish well within it
@@ -194,7 +196,10 @@ class Worker:
     def step_once(self, turn: Turn) -> bool:
         """One step and its commit; True when progress was made and the lease is still held."""
         kind = self.kinds[turn.lease.kind]
-        resource = self.db.read(lambda tx: kind.load(tx, turn.lease.id))
+        resource, request_id = self.db.read(
+            lambda tx: (kind.load(tx, turn.lease.id), last_request(tx, kind.name, turn.lease.id))
+        )
+        REQUEST_ID.set(request_id)  # so that the log tells for whom this is done, here and on the node
         if resource is None:
             self.db.transact(lambda tx: self._forget(tx, turn))
             return False

@@ -4,6 +4,7 @@ It does what controllers ask over HTTP (a unix socket on one machine, mutual TLS
 every few seconds what is, and answers guests' metadata requests by asking a controller.
 """
 
+import contextvars
 import http.client
 import logging
 import os
@@ -32,6 +33,16 @@ from pileus.volume.drivers import Block
 log = logging.getLogger("pileus.agent")
 BODY_LIMIT = 32 << 20
 IDLE_SECONDS = 120
+
+
+# For which request of a user a thread of the agent is at work; "" when none is known.
+REQUEST: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="")
+
+
+def name_request(record: logging.LogRecord) -> bool:
+    """A log filter that drops nothing: lines that a controller's call caused carry the user's request id."""
+    record.request_id = REQUEST.get()
+    return True
 
 
 class Agent:
@@ -80,6 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         raw = self.rfile.read(int(length))
         parts = self.path.strip("/").split("/")
+        REQUEST.set(self.headers.get("x-request-id", ""))
         try:
             if len(parts) != 3 or parts[0] != "v1":
                 raise LookupError(f"no such path: {self.path}")

@@ -4,7 +4,7 @@ import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 from urllib.parse import quote
 
@@ -22,10 +22,13 @@ HEAD_LIMIT = 4096
 
 
 class Wire:
-    """Calls to one node; connections are kept for each thread."""
+    """Calls to one node; connections are kept for each thread.
 
-    def __init__(self, url: str, tls: Tls | None = None):
-        self.url, self.tls = url, tls
+    `request_id` tells for which request of a user a call is made, "" for none: the node's log says so too.
+    """
+
+    def __init__(self, url: str, tls: Tls | None = None, request_id: Callable[[], str] = str):
+        self.url, self.tls, self.request_id = url, tls, request_id
         self._local = threading.local()
 
     def call(self, family: str, verb: str, lease: tuple[str, int] | None, **arguments: Any) -> Any:
@@ -33,6 +36,8 @@ class Wire:
         headers = {"content-type": "application/json"}
         if lease is not None:
             headers["x-lease"], headers["x-epoch"] = lease[0], str(lease[1])
+        if request_id := self.request_id():
+            headers["x-request-id"] = request_id
         status, raw = self._exchange(f"/v1/{family}/{verb}", encode(arguments), headers)
         if status == 200:
             return VERBS[family, verb].result.decode(msgspec.json.decode(raw, type=dict[str, msgspec.Raw])["result"])

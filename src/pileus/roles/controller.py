@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from pileus.compute import facade as compute
 from pileus.core.config import Config
+from pileus.core.log import REQUEST_ID
 from pileus.core.nodes import NODES
 from pileus.core.op import Service
 from pileus.core.policy import Enforcer
@@ -58,7 +59,7 @@ class Connect:
         found = self._wires.get(node_id)
         if found is None or found.url != node.url:
             tls = Tls(self.tls, trust.node_name(node_id)) if self.tls else None
-            found = self._wires[node_id] = Wire(node.url, tls)
+            found = self._wires[node_id] = Wire(node.url, tls, REQUEST_ID.get)
         return found
 
     def hypervisor(self, node_id: str, lease: Lease | None = None) -> HypervisorClient:

@@ -1,5 +1,6 @@
 """A node: drivers as the configuration names them, behind the agent; wiring only."""
 
+import logging
 import socket
 import subprocess
 import threading
@@ -16,7 +17,7 @@ from pileus.http.server import listen
 from pileus.metadata.service import MetadataService
 from pileus.network.drivers import Switch
 from pileus.node import trust
-from pileus.node.agent import Agent, Controllers, Reporter, Watch, listen_unix, serve
+from pileus.node.agent import Agent, Controllers, Reporter, Watch, listen_unix, name_request, serve
 from pileus.node.fencing import Fence
 from pileus.node.wire import Tls
 from pileus.roles import joining
@@ -163,6 +164,8 @@ def identity(config: Config) -> dict[str, Any]:
 
 def run_agent(config: Config, member: Membership | None) -> None:
     """The agent process."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(name_request)
     images = build_image_cache(config, member)
     switch = build_switch(config)
     agent = Agent(
