@@ -21,7 +21,7 @@ from pileus.core.policy_files import PolicyFiles
 from pileus.core.reconcile import Kind, Lease, Worker
 from pileus.db.connect import Database, connect
 from pileus.drivers.blob.file import FileBlob
-from pileus.http.app import App
+from pileus.http.app import App, Call
 from pileus.http.audit import Audit
 from pileus.http.transactions import transactions
 from pileus.identity import facade as identity
@@ -138,11 +138,19 @@ def build_api(config: Config, db: Database) -> App:
         enforcer,
         public_url=config.url,
         settings=Settings(config, open_blob(config), hub),
+        finished=note_write,
         aliases={"v3": "/identity/v3"},  # many client configurations name identity without its root
         pages=Pages(config, db, hub),
         policy_files=PolicyFiles(config.policy_folder, enforcer),
         audit=Audit(identity.audit_trail(config.folder / "keys"), front),
     )
+
+
+def note_write(call: Call, status: int) -> None:
+    """A line in the log for each request that may have changed something, the first of those with its id."""
+    if call.method not in ("GET", "HEAD"):
+        milliseconds = (time.perf_counter() - call.started) * 1000
+        log.info("%s %s answered %d after %.0f ms", call.method, call.path[:200], status, milliseconds)
 
 
 class Settings:
