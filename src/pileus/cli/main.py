@@ -1,6 +1,7 @@
 """The `pileus` command."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(load_config(given.config), rest)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read us has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except PermissionError as error:
         print(f"pileus {given.command}: {error}. Run it as root.", file=sys.stderr)
         return 1
