@@ -108,6 +108,7 @@ class ImageCache:
             else:
                 size = self._whole(image, inspect(fetched, image.format))
                 self._convert(image, fetched, raw, size)
+                fetched.unlink()  # before the result is seen: whoever sees it finds nothing beside it
             _settle(raw)
             raw.rename(self.folder / _name(image))
             log.info("image %s is here: %d bytes raw", image.id, size)
