@@ -18,7 +18,9 @@ from pileus.db.connect import Conflict, Dialect, Row, Unavailable
 
 T = TypeVar("T")
 CHANNEL = "pileus_work"
-ATTEMPTS = 12
+ATTEMPTS = 20
+PATIENT_ATTEMPTS = 4  # who lost more races than these takes turns with all others who did
+LOSERS = "losers"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -110,7 +112,9 @@ class PostgresqlDatabase:
                 connection = self._connection()
                 return self._once(connection, begin, work, locks)
             except (errors.SerializationFailure, errors.DeadlockDetected):
-                time.sleep(random.random() * 0.002 * 2**attempt)  # noqa: S311 (jitter, no secret)
+                if attempt >= PATIENT_ATTEMPTS:
+                    locks.add(LOSERS)
+                time.sleep(random.random() * 0.002 * 2 ** min(attempt, 9))  # noqa: S311 (jitter, no secret)
             except psycopg.OperationalError as error:
                 if connection is not None:
                     connection.close()
