@@ -39,14 +39,14 @@ sources | mmdebstrap --quiet --variant=minbase --include="$(paste -sd, "$here/pa
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --setup-hook="cp -r '$here/files/.' \"\$1\"" --customize-hook="'$here/customize' \"\$1\"" \
-    "$suite" "$work/root" -
-kernel_image=$(echo "$work"/root/boot/vmlinuz-*)
-mv "$work"/root/boot/initrd.img-* "$work/initrd.img"
+    "$suite" "$work/tree" -
+kernel_image=$(echo "$work"/tree/boot/vmlinuz-*)
+mv "$work"/tree/boot/initrd.img-* "$work/initrd.img"
 mv "$kernel_image" "$work/vmlinuz"
 kernel_image=$work/vmlinuz
-tar -C "$work/root" --numeric-owner -c . | zstd -q -3 > "$work/debian.tar.zst"
+tar -C "$work/tree" --numeric-owner -c . | zstd -q -3 > "$work/debian.tar.zst"
 truncate -s ${root_mib}M "$work/root.raw"
-mke2fs -q -t ext4 -L debian -d "$work/root" "$work/root.raw"
+mke2fs -q -t ext4 -L debian -d "$work/tree" "$work/root.raw"
 pack_disk "$work/disk.raw"
 qemu-img convert -c -f raw -O qcow2 "$work/disk.raw" "$work/debian.qcow2"
 done_once debian.tar.zst debian.qcow2
