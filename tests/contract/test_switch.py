@@ -18,7 +18,7 @@ from msgspec import structs
 from switch_lab import Guest
 
 from pileus.drivers.switch.fake import FakeMachine, FakeSwitch
-from pileus.drivers.switch.linux import LinuxSwitch, PhysicalNet, dnsmasq, namespaces
+from pileus.drivers.switch.linux import LinuxSwitch, PhysicalNet, dnsmasq, filters, namespaces
 from pileus.network.drivers import Group, Host, Leg, Port, PortSeen, Router, Rule, Segment, Subnet
 
 NETNS = f"swc{os.getpid() % 10000}"
@@ -260,6 +260,39 @@ def test_concurrent_calls(bench: Bench) -> None:
     for number in (2, 4):
         switch.ensure_port(port(number))
     assert bench.traces() == both
+
+
+def test_a_group_goes_with_the_last_that_names_it_whoever_is_last(bench: Bench) -> None:
+    switch = bench.switch()
+    switch.prepare()
+    before = bench.traces()
+    for _ in range(8):
+        build(switch)
+        switch.remove_router(ROUTER)
+        goes = (lambda: switch.remove_port(port_id(1)), lambda: switch.remove_group(GROUP))
+        threads = [threading.Thread(target=go) for go in goes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        switch.remove_segment(OUTSIDE)
+        switch.remove_segment(NET)
+        assert bench.traces() == before
+
+
+@pytest.mark.root
+def test_sets_of_an_agent_killed_too_early_go_at_the_next_start(tmp_path: Path) -> None:
+    bench = LinuxBench(tmp_path)
+    try:
+        bench.switch().prepare()
+        before = bench.traces()
+        left = filters.group(GROUP_WISH)
+        namespaces.inside(NETNS, lambda: namespaces.nft(left))
+        assert bench.traces() != before
+        bench.switch().prepare()
+        assert bench.traces() == before
+    finally:
+        bench.close()
 
 
 def test_fake_fails_before_and_after_each_effect() -> None:

@@ -12,12 +12,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from pileus.core.config import Config
-from pileus.drivers.switch.linux import names, namespaces
+from pileus.drivers.switch.linux import filters, names, namespaces
 from pileus.drivers.switch.linux.driver import RUN
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _CHAIN = re.compile(r"chain (?:from|to|egress|ingress)_(\w+) ")
-_SET = re.compile(r"set g[46]_(\w+) ")
 
 
 class Traces(Struct, frozen=True, kw_only=True):
@@ -27,7 +26,7 @@ class Traces(Struct, frozen=True, kw_only=True):
     served: frozenset[str]  # ids of networks, by the namespaces of their DHCP
     devices: frozenset[str]  # names in the node's namespace
     port_rules: frozenset[str]  # ids with _ for -, by nftables chains
-    group_rules: frozenset[str]  # the same, by nftables sets
+    groups: frozenset[str]  # ids, by nftables sets
     processes: tuple[tuple[int, str, str], ...]  # (pid, program, the id that it serves)
 
 
@@ -42,7 +41,7 @@ def read(config: Config) -> Traces:
         served=_after(f"{space}-d-"),
         devices=frozenset(name for _, name in devices),
         port_rules=frozenset(_CHAIN.findall(rules)),
-        group_rules=frozenset(_SET.findall(rules)),
+        groups=frozenset(filters.groups_in(rules)),
         processes=tuple(_processes(config)),
     )
 

@@ -125,9 +125,9 @@ def _machine(config: Config, db: Database, one: Node) -> Iterator[str]:
     yield from (f"namespace of router {i} is nobody's" for i in there.routers - wanted["router"])
     yield from (f"namespace of network {i} is nobody's" for i in there.served - wanted["segment"])
     yield from _devices(db, there.devices, wanted)
-    words = {kind: {i.replace("-", "_") for i in wanted[kind]} for kind in ("port", "group")}
-    yield from (f"nftables: rules of port {word} are nobody's" for word in there.port_rules - words["port"])
-    yield from (f"nftables: set of security group {word} is nobody's" for word in there.group_rules - words["group"])
+    ports = {i.replace("-", "_") for i in wanted["port"]}
+    yield from (f"nftables: rules of port {word} are nobody's" for word in there.port_rules - ports)
+    yield from (f"nftables: set of security group {i} is nobody's" for i in there.groups - wanted["group"])
     for pid, program, thing in there.processes:
         if thing not in owners:
             yield f"process {pid}: {program} serves {traces.PROGRAMS[program]} {thing}, which is nobody's"

@@ -6,6 +6,7 @@ networks.  Each router and each network's DHCP has a namespace beside it, named 
 corrects what differs, after a kill, a restart of the agent, or a reboot of the machine.
 """
 
+import logging
 import os
 import shutil
 import socket
@@ -20,6 +21,8 @@ from . import dhcp, dnsmasq, filters, flows, links, names, namespaces, router
 from .links import PhysicalNet, Underlay
 from .namespaces import SwitchError, T
 from .records import Record, Shelf
+
+log = logging.getLogger(__name__)
 
 RUN = Path("/run/pileus-switch")
 
@@ -87,6 +90,7 @@ class LinuxSwitch:
         zones = {names.physical_bridge(name): self._physical_zone(name) for name in self._physical}
         with self._nft_lock:
             namespaces.nft(filters.base(reachable, zones))
+        self._drop_stale_groups(self._groups_in_filters())  # of an agent that was killed before it came to it
         for name, net in self._physical.items():
             _wire_physical(name, net)
         if self._underlay:
@@ -231,9 +235,15 @@ class LinuxSwitch:
             self._inside(lambda: self._build_port(port, record.number, bridge))
             if old is not None and not record.done:
                 self._recut({port.network_id})
-                self._drop_stale_groups(filters.groups_of(old.spec) if old.spec else set())
+                self._drop_stale_groups(self._groups_before(old))
             self._ports.finish(record)
         return PortSeen(id=port.id, device=names.tap(port.id), netns=self._netns, up=True)
+
+    def _groups_before(self, old: Record[Port]) -> set[str]:
+        """Ids of the groups that a port's rules may have named; any, where its last change was cut short."""
+        if old.done and old.spec is not None:
+            return filters.groups_of(old.spec)
+        return self._inside(self._groups_in_filters)
 
     def _build_port(self, port: Port, number: int, bridge: str) -> None:
         """Filters first, so that the tap is never in its bridge without them."""
@@ -302,17 +312,19 @@ class LinuxSwitch:
         """Forget a group; as long as a port's rules name it, it stays in the filters without members."""
         empty = filters.group(Group(id=names.check_id(group_id), addresses=()))
         with self._ready("group", group_id):
-            networks = self._networks_naming(group_id)
-            self._groups.drop(group_id)
-            if networks:
+            if networks := self._networks_naming(group_id):
                 self._inside(lambda: self._nft(empty))
-                self._recut(networks)
-            else:
-                self._drop_stale_groups({group_id})
+            self._groups.drop(group_id)
+            self._recut(networks)
+            self._drop_stale_groups({group_id})  # the last port that names it may be going at this moment
         return True
 
     def _networks_naming(self, group_id: str) -> set[str]:
         return {port.network_id for port in self._ports.specs() if group_id in filters.groups_of(port)}
+
+    def _groups_in_filters(self) -> set[str]:
+        """Ids of groups that have sets, in the namespace of the calling thread."""
+        return filters.groups_in(namespaces.run(["nft", "list", "sets", "inet"]))
 
     def _drop_stale_groups(self, group_ids: set[str]) -> None:
         """Remove the sets of groups that neither a wish nor a port's rules name."""
@@ -320,7 +332,10 @@ class LinuxSwitch:
             for group_id in group_ids:
                 if self._groups.get(group_id) is None and not self._networks_naming(group_id):
                     text = filters.drop_group(group_id)
-                    self._inside(lambda text=text: namespaces.nft(text))  # type: ignore[misc]
+                    try:
+                        self._inside(lambda text=text: namespaces.nft(text))  # type: ignore[misc]
+                    except SwitchError as error:  # a chain that is still to be changed names it: the next one's work
+                        log.info("the sets of group %s stay: %s", group_id, error)
 
     # --- routers --------------------------------------------------------------------------------------
 

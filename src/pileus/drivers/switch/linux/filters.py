@@ -12,11 +12,14 @@ through maps, so that a change of one port touches nothing else.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from pileus.network.drivers import Group, Port, Rule
 
 from .names import METADATA4, METADATA6, TABLE, Network, check_mac, link_local, network, tap, word
+
+_SET = re.compile(r"set g[46]_(\w+) ")
 
 CUT = 1  # conntrack mark of a flow that rules no longer allow
 
@@ -172,6 +175,11 @@ def drop_group(group_id: str) -> str:
     lines = [f"add set inet {TABLE} {text}" for text in _sets(group_id)]
     lines += [f"delete set inet {TABLE} g{version}_{word(group_id)}" for version in (4, 6)]
     return "\n".join(lines) + "\n"
+
+
+def groups_in(listed: str) -> set[str]:
+    """Ids of the groups whose sets `nft list` shows."""
+    return {found.replace("_", "-") for found in _SET.findall(listed)}
 
 
 def _collapsed(nets: Iterable[Network], version: int) -> list[str]:
