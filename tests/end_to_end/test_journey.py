@@ -54,7 +54,8 @@ def test_status_tells_a_program_what_it_needs(cloud: Machine) -> None:
 def test_a_second_run_changes_nothing(cloud: Machine, demo: Any) -> None:
     def everything() -> list[Any]:
         lists = (demo.compute.servers(), demo.network.ports(), demo.network.networks(), demo.image.images(),
-                 demo.network.ips(), demo.network.security_group_rules(), demo.compute.keypairs())  # fmt: skip
+                 demo.network.ips(), demo.network.security_group_rules(), demo.compute.keypairs(),
+                 demo.block_storage.types())  # fmt: skip
         return [sorted(r.id or r.name for r in found) for found in lists]
 
     before = everything()
@@ -397,6 +398,40 @@ def test_snapshots_clones_and_images_of_a_volume(cloud: Machine, demo: Any) -> N
         storage.delete_volume(thing)
     storage.delete_snapshot(snapshot)
     assert eventually(lambda: gone(storage.get_volume, clone.id) and gone(storage.get_snapshot, snapshot.id), 60)
+
+
+def test_a_type_puts_volumes_on_another_back_end(cloud: Machine, demo: Any, admin: Any, server: Any) -> None:
+    """Made there, written in a guest, cloned there; what another back end would have to serve is refused."""
+    storage, address = demo.block_storage, floating_address(server)
+    cloud.openstack("volume", "create", "--size", "1", "--type", "second", "afar")
+    cloud.openstack("volume", "create", "--size", "1", "--type", "file", "near")
+    assert eventually(lambda: all(storage.find_volume(n).status == "available" for n in ("afar", "near")), 30)
+    found = {name: storage.find_volume(name) for name in ("afar", "near")}
+    for name, backend in (("afar", "second"), ("near", "file")):
+        assert found[name].volume_type == backend
+        assert admin.block_storage.get_volume(found[name].id).host.endswith(f"@{backend}#{backend}")
+        assert [p.parts[-3] for p in (cloud.state / "volumes").rglob(f"{found[name].id}.raw")] == [backend]
+    cloud.openstack("server", "add", "volume", "traveller", "afar")
+    assert eventually(lambda: "vdb" in cloud.ssh(address, "cat /proc/partitions"), 30)
+    cloud.ssh(address, "printf 'written afar' | sudo dd of=/dev/vdb bs=512 seek=7 conv=fsync")
+    cloud.tell("server", "remove", "volume", "traveller", "afar")
+    assert eventually(lambda: storage.find_volume("afar").status == "available", 30)
+    clone = storage.create_volume(size=1, source_volume_id=found["afar"].id, name="afar-twin")
+    assert eventually(lambda: storage.get_volume(clone).status == "available", 60)
+    assert storage.get_volume(clone).volume_type == "second"
+    for volume in (found["afar"], clone):
+        with (cloud.state / "volumes" / "second" / "volumes" / f"{volume.id}.raw").open("rb") as file:
+            file.seek(7 * 512)
+            assert file.read(12) == b"written afar"
+    with pytest.raises(openstack.exceptions.BadRequestException, match="different back ends"):
+        storage.create_volume(size=1, source_volume_id=found["afar"].id, volume_type="file", name="wrong")
+    with pytest.raises(openstack.exceptions.BadRequestException, match="volume_backend_name"):
+        storage.retype_volume(found["afar"], "file", "never")
+    assert storage.get_volume(found["afar"].id).volume_type == "second"
+    for volume in (clone, *found.values()):
+        storage.delete_volume(volume)
+    assert eventually(lambda: all(gone(storage.get_volume, v.id) for v in (clone, *found.values())), 30)
+    assert not [path for v in (clone, *found.values()) for path in (cloud.state / "volumes").rglob(f"{v.id}*")]
 
 
 def test_boot_from_volume(cloud: Machine, demo: Any, server: Any) -> None:

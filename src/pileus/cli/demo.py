@@ -49,6 +49,15 @@ def flavors(admin: Client) -> None:
             admin("POST", "/compute/v2.1/flavors", {"flavor": body})
 
 
+def volume_types(admin: Client, config: Config) -> list[str]:
+    """A volume type of the name of each back end, so that users may choose where a volume lives; their names."""
+    backends = list(dict.fromkeys(pool.backend for pool in config.pools.values()))
+    for backend in backends:
+        specs = {"volume_backend_name": backend}
+        admin.ensure("/volume/v3/types", "volume_type", backend, extra_specs=specs)
+    return backends
+
+
 def networks(admin: Client, demo: Client, config: Config) -> dict[str, str]:
     """public (external) and private with a router between; the ids of both."""
     public = admin.ensure(
@@ -163,6 +172,7 @@ def demo(config: Config, arguments: list[str]) -> int:
         say("projects and users: admin, demo, alt_demo")
         flavors(admin)
         say("flavors: " + ", ".join(f[0] for f in FLAVORS))
+        say("volume types: " + ", ".join(volume_types(admin, config)))
         user = Client.of(config, "demo")
         where = networks(admin, user, config)
         say("networks: public, private, router1 between them")
