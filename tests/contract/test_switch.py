@@ -15,7 +15,7 @@ from typing import Protocol
 
 import pytest
 from msgspec import structs
-from switch_lab import Guest
+from switch_lab import Guest, wait
 
 from pileus.drivers.switch.fake import FakeMachine, FakeSwitch
 from pileus.drivers.switch.linux import LinuxSwitch, PhysicalNet, dnsmasq, filters, namespaces
@@ -102,8 +102,11 @@ class FakeBench:
     def close(self) -> None: ...
 
 
+PHYSICAL = {"public": PhysicalNet(cidrs=("172.24.4.1/24",))}
+
+
 def linux_switch(state: str, run: str) -> LinuxSwitch:
-    return LinuxSwitch(Path(state), NETNS, {"public": PhysicalNet(cidrs=("172.24.4.1/24",))}, run_dir=Path(run))
+    return LinuxSwitch(Path(state), NETNS, PHYSICAL, run_dir=Path(run))
 
 
 class LinuxBench:
@@ -262,22 +265,30 @@ def test_concurrent_calls(bench: Bench) -> None:
     assert bench.traces() == both
 
 
-def test_a_group_goes_with_the_last_that_names_it_whoever_is_last(bench: Bench) -> None:
-    switch = bench.switch()
-    switch.prepare()
-    before = bench.traces()
-    for _ in range(8):
-        build(switch)
-        switch.remove_router(ROUTER)
-        goes = (lambda: switch.remove_port(port_id(1)), lambda: switch.remove_group(GROUP))
-        threads = [threading.Thread(target=go) for go in goes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        switch.remove_segment(OUTSIDE)
-        switch.remove_segment(NET)
-        assert bench.traces() == before
+class PortGoesBetween(LinuxSwitch):
+    """The last port that names a group is removed right after the group's removal looked for such ports."""
+
+    def _networks_naming(self, group_id: str) -> set[str]:
+        found = super()._networks_naming(group_id)
+        if found:
+            going = threading.Thread(target=self.remove_port, args=(port_id(1),))
+            going.start()
+            going.join()
+        return found
+
+
+@pytest.mark.root
+def test_a_group_goes_though_the_last_port_that_names_it_goes_at_that_moment(tmp_path: Path) -> None:
+    bench = LinuxBench(tmp_path)
+    try:
+        build(bench.switch())
+        switch = PortGoesBetween(bench.state, NETNS, PHYSICAL, run_dir=bench.run)
+        assert switch.remove_group(GROUP)
+        assert switch.list_things()["port"] == switch.list_things()["group"] == []
+        rules = namespaces.inside(NETNS, lambda: namespaces.run(["nft", "list", "ruleset"]))
+        assert filters.groups_in(rules) == set()
+    finally:
+        bench.close()
 
 
 @pytest.mark.root
@@ -399,6 +410,64 @@ def test_a_dead_dnsmasq_is_started_again_and_hosts_need_no_restart(tmp_path: Pat
         owner = Path(f"/proc/{dnsmasq.running(folder)}").stat().st_uid
         assert owner != 0
     finally:
+        bench.close()
+
+
+@pytest.mark.root
+def test_what_dies_by_itself_is_started_again_by_looking_after_it(tmp_path: Path) -> None:
+    bench = LinuxBench(tmp_path)
+    switch = bench.switch()
+    try:
+        build(switch)
+        for name in (f"d-{NET}", f"r-{ROUTER}"):
+            first = dnsmasq.running(bench.run / name)
+            assert first
+            switch.look_after()
+            assert dnsmasq.running(bench.run / name) == first
+            os.kill(first, signal.SIGKILL)
+            assert wait(lambda folder=bench.run / name: dnsmasq.running(folder) is None)  # type: ignore[misc]
+            switch.look_after()
+            assert dnsmasq.running(bench.run / name) not in (None, first)
+        unbuild(switch)
+        switch.look_after()
+        assert sorted(bench.run.iterdir()) == []
+    finally:
+        bench.close()
+
+
+def killed(*_: object) -> None:
+    """What the agent was about to do when it was killed."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("noticed_by", ["look_after", "ensure_segment"])
+def test_hosts_that_were_written_by_an_agent_that_died_before_it_said_so_get_their_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noticed_by: str
+) -> None:
+    few = structs.replace(segment(), hosts=segment().hosts[:1], endpoint="", endpoints=())
+    bench = LinuxBench(tmp_path)
+    switch = bench.switch()
+    guest = None
+    try:
+        switch.ensure_segment(few)
+        with monkeypatch.context() as dying:
+            dying.setattr(dnsmasq.os, "kill", killed)
+            with pytest.raises(KeyboardInterrupt):
+                switch.ensure_segment(structs.replace(few, hosts=segment().hosts))
+        heir = bench.switch()
+        if noticed_by == "look_after":
+            heir.look_after()
+        else:
+            heir.ensure_segment(structs.replace(few, hosts=segment().hosts))
+        seen = heir.ensure_port(port(2))
+        assert isinstance(seen, PortSeen)
+        guest = Guest(f"{NETNS}-g2", seen, mac(2))
+        argv = ["busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-t", "5", "-T", "1", "-s", "/bin/true"]
+        subprocess.run(["ip", "netns", "exec", guest.netns, *argv], capture_output=True, check=True)
+    finally:
+        if guest:
+            guest.close()
         bench.close()
 
 
