@@ -19,7 +19,8 @@ def rotate_keys(config: Config, arguments: list[str]) -> int:
         parser.error(f"no such ring: {', '.join(sorted(unknown))}")
     db, folder, now = connect(config.database_url), config.folder / "keys", time.time()
     if "tokens" in rings:
-        db.transact(lambda tx: identity.rotate_keys(tx, folder, now))
+        window = config.identity.allow_expired_window
+        db.transact(lambda tx: identity.rotate_keys(tx, folder, now, window=window))
         print("tokens: signed with a new key from now on")
     if "credentials" in rings:
         count = db.transact(lambda tx: identity.rotate_credential_key(tx, folder, now))

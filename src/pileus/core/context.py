@@ -29,6 +29,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     expires_at: float = 0.0
     # (service type, method, path pattern) of the only requests that the token may make; None: no restriction
     access_rules: tuple[tuple[str, str, str], ...] | None = None
+    service_roles: tuple[str, ...] | None = None  # of the service that asks for the user, by a token of its own
 
     def creds(self) -> dict[str, Any]:
         """The credentials that policy rules see; what the caller lacks is absent, so that no None equals a None."""
@@ -41,6 +42,7 @@ class Caller(Struct, frozen=True, kw_only=True):
             "project_domain_id": self.project_domain_id,
             "system_scope": "all" if self.system else None,
             "roles": self.roles,
+            "service_roles": self.service_roles,
             "is_admin_project": self.is_admin_project,
             "token": self.token,
         }

@@ -164,6 +164,7 @@ class Service:
         version_header: str = "",
         legacy_header: str = "",
         empty_ids: bool = True,
+        ends_with_tokens: bool = False,
     ):
         self.type, self.name, self.root, self.base = type_, name, root, base
         self.problem = problem
@@ -172,6 +173,7 @@ class Service:
         self.version_header = version_header  # the word after "OpenStack-API-Version:", e.g. "compute"
         self.legacy_header = legacy_header  # "x-openstack-nova-api-version"
         self.empty_ids = empty_ids  # whether "/things/" is the collection; if not, it is a thing without an id: 404
+        self.ends_with_tokens = ends_with_tokens  # whether no service may come with a user's token that has expired
         self.operations: list[Operation] = []
         self.rules: dict[str, str] = {}
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import msgspec
+from msgspec import structs
 
 from pileus.core.access import AccessRule, permits
 from pileus.core.context import ANONYMOUS, Caller, Context
@@ -42,6 +43,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Authenticate = Callable[[Tx, str], Caller | None]
 log = logging.getLogger("pileus.http")
 _JSON = {"content-type": "application/json"}
+SERVICE_ROLE = "service"
 MESSAGE_LENGTH = 1000  # characters of a refusal, which must not become as long as what is refused
 
 
@@ -80,7 +82,7 @@ class Call:
         """The handler's world for this request in one transaction."""
         service = self.service
         return Context(
-            tx, self.caller, now=time.time(), enforcer=self.app.enforcer, request_id=self.request_id,
+            tx, self.caller, now=self.app.clock(), enforcer=self.app.enforcer, request_id=self.request_id,
             url=self.base_url() + (service.root if service else ""), version=self.version, settings=self.app.settings,
             if_match=self.headers.get("if-match", ""), headers=self.headers,
         )  # fmt: skip
@@ -172,7 +174,7 @@ async def authenticate(call: Call) -> None:
     assert call.match is not None
     token = call.headers.get("x-auth-token", "") or bearer(call)
     if token:
-        caller = await call.app.transactions.read(lambda tx: call.app.authenticate(tx, token))
+        caller = await call.app.transactions.read(lambda tx: caller_behind(call, tx, token))
         if caller is not None:
             if caller.access_rules is not None:
                 check_access_rules(call, caller.access_rules)
@@ -184,6 +186,24 @@ async def authenticate(call: Call) -> None:
             "The request you have made requires authentication.",
             headers={"www-authenticate": f'Keystone uri="{uri}"'},
         )
+
+
+def caller_behind(call: Call, tx: Tx, token: str) -> Caller | None:
+    """The caller whose token this is; None when it, or the token of the service beside it, opens nothing.
+
+    What a service does for a user may take longer than the user's token lives: with its own token beside it, one that
+    expired lately is good still (Identity API reference, "Service tokens", `allow_expired`).
+    """
+    app, service_token = call.app, call.headers.get("x-service-token", "")
+    if not service_token:
+        return app.authenticate(tx, token)
+    service = app.authenticate(tx, service_token)
+    if service is None or SERVICE_ROLE not in service.roles:
+        return None
+    assert call.service is not None
+    find = app.authenticate if call.service.ends_with_tokens else app.authenticate_late
+    caller = find(tx, token)
+    return caller and structs.replace(caller, service_roles=service.roles)
 
 
 def bearer(call: Call) -> str:
@@ -335,11 +355,16 @@ class App:
         finished: Callable[[Call, int], None] | None = None,
         audit: Audit | None = None,
         policy_files: PolicyFiles | None = None,
+        authenticate_late: Authenticate | None = None,
+        clock: Callable[[], float] = time.time,
     ):
         self.services = list(services)
         self.router = Router(self.services)
         self.transactions, self.authenticate, self.enforcer = transactions, authenticate, enforcer
+        # As `authenticate`, for tokens that services use after they expired.
+        self.authenticate_late = authenticate_late or authenticate
         self.public_url, self.settings = public_url.rstrip("/"), settings
+        self.clock = clock  # seconds since the epoch
         self.aliases = dict(aliases or {})  # first segments of old addresses → where that lives now
         self.pages = pages  # the dashboard and console sockets: True when it answered
         self.finished = finished or (lambda call, status: None)

@@ -209,11 +209,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_subject(ctx: Context) -> Subject:
-    """The token in X-Subject-Token; raises NotFound for one that is no longer, or never was, valid."""
+    """The token in X-Subject-Token; raises NotFound for one that never was valid, or ended but for its time."""
     token = ctx.headers.get("x-subject-token", "")
     if not token:
         raise NotFound("The header X-Subject-Token is missing.")
-    known = tokens(ctx).examine(ctx.tx, token, ctx.now)
+    known = tokens(ctx).examine(ctx.tx, token, ctx.now, window=ctx.settings.config.identity.allow_expired_window)
     if known is None:
         raise NotFound("Could not find token.")
     rules = known.standing.access_rules
@@ -222,12 +222,19 @@ def load_subject(ctx: Context) -> Subject:
     return Subject(user_id=known.payload.user_id, known=known)
 
 
+def check_life(ctx: Context, subject: Subject, query: Query) -> None:
+    """Raise NotFound for a token that has expired, unless the query allows that."""
+    if subject.known.payload.expires_at <= ctx.now and not query.truth("allow_expired"):
+        raise NotFound("Could not find token.")
+
+
 @IDENTITY.op(
     "GET", "/auth/tokens", rule="identity:validate_token", load=load_subject,
     allow=f"{READER} or rule:service_role or rule:token_subject",
 )  # fmt: skip
 def validate_token(ctx: Context, subject: Subject, query: Query) -> Reply:
-    """Validate a token and show it."""
+    """Validate a token and show it; with `allow_expired`, also one that expired within the window."""
+    check_life(ctx, subject, query)
     known, catalog = subject.known, "nocatalog" not in query
     if catalog not in known.bodies:
         shown = token_body(ctx, known.payload, known.standing, catalog=catalog)
@@ -239,8 +246,9 @@ def validate_token(ctx: Context, subject: Subject, query: Query) -> Reply:
 @IDENTITY.op(
     "HEAD", "/auth/tokens", rule="identity:check_token", load=load_subject, allow=f"{READER} or rule:token_subject"
 )
-def check_token(subject: Subject) -> Reply:
-    """Check a token."""
+def check_token(ctx: Context, subject: Subject, query: Query) -> Reply:
+    """Check a token; with `allow_expired`, also one that expired within the window."""
+    check_life(ctx, subject, query)
     return Reply(raw=b"", headers={"x-subject-token": subject.known.token, "vary": "X-Auth-Token"})
 
 
@@ -250,7 +258,9 @@ def check_token(subject: Subject) -> Reply:
 )  # fmt: skip
 def revoke_token(ctx: Context, subject: Subject, query: Query) -> Reply:
     """Revoke a token, and with it those made from it (unless `cascade=false`)."""
-    revoke(ctx.tx, subject.known.payload, ctx.now, cascade=query.truth("cascade", default=True))
+    check_life(ctx, subject, Query({}))
+    window = ctx.settings.config.identity.allow_expired_window
+    revoke(ctx.tx, subject.known.payload, ctx.now, cascade=query.truth("cascade", default=True), window=window)
     record(
         ctx.tx, now=ctx.now, kind="token", resource_id=subject.known.payload.audit_id, action="revoke",
         phase="success", user_id=ctx.user_id, request_id=ctx.request_id,

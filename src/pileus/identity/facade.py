@@ -125,14 +125,17 @@ def command_event(command: str, now: float) -> dict[str, Any]:
 
 
 class Authenticator:
-    """Turns the token of a request into its caller; the same for every service."""
+    """Turns the token of a request into its caller; the same for every service.
 
-    def __init__(self, keys_folder: Path):
-        self.tokens = tokens_of(keys_folder)
+    `window`: for how many seconds tokens are good after they expired.
+    """
+
+    def __init__(self, keys_folder: Path, window: float = 0.0):
+        self.tokens, self.window = tokens_of(keys_folder), window
 
     def __call__(self, tx: Tx, token: str) -> Caller | None:
         """The caller, or None for a token that is wrong, expired, revoked, or of somebody who lost access."""
-        known = self.tokens.examine(tx, token, time.time())
+        known = self.tokens.examine(tx, token, time.time(), window=self.window)
         return known.caller if known else None
 
 

@@ -21,7 +21,7 @@ def problem(error: Problem, _request_id: str) -> dict[str, Any]:
     return {"error": {"code": error.status, "message": error.message, "title": error.title}}
 
 
-IDENTITY = Service("identity", "keystone", "/identity", "/v3", problem=problem)
+IDENTITY = Service("identity", "keystone", "/identity", "/v3", problem=problem, ends_with_tokens=True)
 IDENTITY.rule("admin_required", "role:admin")
 IDENTITY.rule("reader_required", "role:reader")
 IDENTITY.rule("owner", "user_id:%(user_id)s")

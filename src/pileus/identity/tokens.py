@@ -81,28 +81,30 @@ class Tokens:
         )
         return sign(payload, self.ring, now), payload
 
-    def examine(self, tx: Tx, token: str, now: float) -> Known | None:
-        """What a token stands for in this transaction; None when it is no longer, or never was, one of ours."""
+    def examine(self, tx: Tx, token: str, now: float, *, window: float = 0.0) -> Known | None:
+        """What a token stands for in this transaction; None when it is no longer, or never was, one of ours.
+
+        One that expired no more than `window` seconds ago is good too, while all else that it rests on is.
+        """
         at = version(tx)
         known = self._known.get(token)
         if known is None or known.version != at:
-            known = self._judge(tx, token, now, at)
+            known = self._judge(tx, token, now, at, window)
             if known is None:
                 self._known.pop(token, None)
                 return None
             self._remember(known)
-        if known.payload.expires_at <= now:
-            self._known.pop(token, None)
+        if known.payload.expires_at + window <= now:
             return None
         ends_at = known.standing.ends_at
         if ends_at is not None and ends_at <= now:
             return None
         return known
 
-    def _judge(self, tx: Tx, token: str, now: float, at: int) -> Known | None:
+    def _judge(self, tx: Tx, token: str, now: float, at: int, window: float) -> Known | None:
         """Read a token and ask the database about everything that it rests on."""
         payload = read(token, self.ring)
-        if payload is None or payload.expires_at <= now or revoked(tx, payload):
+        if payload is None or payload.expires_at + window <= now or revoked(tx, payload):
             return None
         try:
             who = standing(
@@ -133,9 +135,9 @@ def ensure_keys(keys_folder: Path) -> None:
         create_ring(keys_folder / name)
 
 
-def rotate_keys(tx: Tx, keys_folder: Path, now: float) -> None:
-    """Sign new tokens with a new key; the old one is kept until its last token has expired."""
-    rotate(keys_folder / TOKEN_RING, now=now, keep_seconds=TOKEN_SECONDS)
+def rotate_keys(tx: Tx, keys_folder: Path, now: float, *, window: float = 0.0) -> None:
+    """Sign new tokens with a new key; the old one is kept until `window` seconds after its last token has expired."""
+    rotate(keys_folder / TOKEN_RING, now=now, keep_seconds=TOKEN_SECONDS + window)
     changed(tx)
 
 
@@ -145,14 +147,14 @@ def revoked(tx: Tx, payload: Payload) -> bool:
     return any(row.cascade or row.audit_id == payload.audit_id for row in rows)
 
 
-def revoke(tx: Tx, payload: Payload, now: float, *, cascade: bool = True) -> None:
-    """End a token at once, everywhere; records of tokens that have expired by themselves go."""
+def revoke(tx: Tx, payload: Payload, now: float, *, cascade: bool = True, window: float = 0.0) -> None:
+    """End a token at once, everywhere; records go of tokens that expired by themselves more than `window` ago."""
     tx.run(
         "insert into revoked_tokens (audit_id, expires_at, cascade) values (?, ?, ?)"
         " on conflict (audit_id) do update set cascade = excluded.cascade",
         payload.audit_id, payload.expires_at, int(cascade),
     )  # fmt: skip
-    tx.run("delete from revoked_tokens where expires_at <= ?", now)
+    tx.run("delete from revoked_tokens where expires_at <= ?", now - window)
     changed(tx)
 
 

@@ -108,9 +108,9 @@ def fence(lease: Lease | None) -> tuple[str, int] | None:
     return None if lease is None else (f"{lease.kind}/{lease.id}", lease.epoch)
 
 
-def kinds(db: Database, hub: Connect) -> dict[str, Kind[Any]]:
+def kinds(db: Database, hub: Connect, clock: Callable[[], float] = time.time) -> dict[str, Kind[Any]]:
     """Everything that lives, by kind."""
-    found = [kind for m in (image, network, volume, compute) for kind in m.kinds(db, hub)]
+    found = [kind for m in (image, network, volume, compute) for kind in m.kinds(db, hub, clock)]
     return {kind.name: kind for kind in found}
 
 
@@ -130,19 +130,20 @@ def build_api(config: Config, db: Database) -> App:
     """The API as an ASGI application."""
     from pileus.roles.pages import Pages
 
-    hub, front, enforcer = open_hub(config, db), transactions(db), Enforcer()
+    hub, front, enforcer, keys = open_hub(config, db), transactions(db), Enforcer(), config.folder / "keys"
     return App(
         services(),
         front,
-        identity.Authenticator(config.folder / "keys"),
+        identity.Authenticator(keys),
         enforcer,
+        authenticate_late=identity.Authenticator(keys, config.identity.allow_expired_window),
         public_url=config.url,
         settings=Settings(config, open_blob(config), hub),
         finished=note_write,
         aliases={"v3": "/identity/v3"},  # many client configurations name identity without its root
         pages=Pages(config, db, hub),
         policy_files=PolicyFiles(config.policy_folder, enforcer),
-        audit=Audit(identity.audit_trail(config.folder / "keys"), front),
+        audit=Audit(identity.audit_trail(keys), front),
     )
 
 
