@@ -1,7 +1,8 @@
 """Calls operations through the whole pipeline without a socket, as any caller one likes."""
 
 import json
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -95,14 +96,14 @@ class Direct:
 
     def __init__(
         self, services: Iterable[Service], folder: Path, settings: Any = None, authenticate: Authenticate | None = None,
-        trail: Trail | None = None,
+        trail: Trail | None = None, clock: Callable[[], float] = time.time,
     ):  # fmt: skip
         """`authenticate` turns real tokens into callers; the names of CALLERS are known besides."""
         self.db: Database = connect(f"sqlite://{folder}/pileus.db")
         migrate(self.db)
         front = transactions(self.db)
         audit = Audit(trail, front) if trail else None
-        self.app = App(services, front, named_or(authenticate), Enforcer(), settings=settings, audit=audit)
+        self.app = App(services, front, named_or(authenticate), Enforcer(), settings=settings, audit=audit, clock=clock)
         self.loop = uvloop.new_event_loop()  # as the server's
 
     def __call__(

@@ -2,7 +2,8 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pileus.compute import nodes, operations
@@ -24,9 +25,9 @@ assert operations  # importing it registers every operation
 PASSWORD_LIMIT = 1020  # characters of base64, upstream's limit
 
 
-def kinds(db: Database, hub: world.Hub) -> list[Kind[Any]]:
+def kinds(db: Database, hub: world.Hub, clock: Callable[[], float] = time.time) -> list[Kind[Any]]:
     """What lives here: servers, and images being made of them."""
-    return [world.kind(db, hub), snapshot.kind(db, hub)]
+    return [world.kind(db, hub, clock), snapshot.kind(db, hub, clock)]
 
 
 def _server_at(tx: Tx, network_id: str, address: str) -> Server | None:

@@ -47,14 +47,20 @@ def differences(config: Config) -> list[str]:
 
 def _look(config: Config, db: Database, hub: Connect) -> Iterator[str]:
     yield from _roles(config)
-    yield from db.read(_records)
-    yield from _blobs(db, hub)
-    yield from _work(db, hub)
+    yield from contradictions(db, hub, time.time())
     own = node.node_id(config)
     for one in db.read(NODES.all):
-        yield from _node(db, hub, one)
         if one.id == own and config.switch == "linux":
             yield from _machine(config, db, one)
+
+
+def contradictions(db: Database, hub: Connect, now: float) -> Iterator[str]:
+    """Records against each other, the image store, the queue of work and the nodes' own words, at this moment."""
+    yield from db.read(_records)
+    yield from _blobs(db, hub)
+    yield from _work(db, hub, now)
+    for one in db.read(NODES.all):
+        yield from _node(db, hub, one)
 
 
 def _roles(config: Config) -> Iterator[str]:
@@ -79,9 +85,9 @@ def _blobs(db: Database, hub: Connect) -> Iterator[str]:
     yield from (f"image store: {name} is missing" for name in wanted - there)
 
 
-def _work(db: Database, hub: Connect) -> list[str]:
+def _work(db: Database, hub: Connect, now: float) -> list[str]:
     """The queue: work for nothing, and work that nobody does."""
-    known, now = kinds(db, hub), time.time()
+    known = kinds(db, hub)
 
     def compare(tx: Tx) -> Iterator[str]:
         for kind, resource_id, due, why in tx.all("select kind, id, due, why from work"):
