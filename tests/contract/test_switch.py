@@ -339,7 +339,7 @@ t.unbuild(switch)
 SHIM = """#!/bin/sh
 n=$(($(cat {count}) - 1))
 echo $n > {count}
-if [ $n -eq 0 ]; then [ -z "$LATE" ] || {real} "$@"; kill -9 $PPID; exit 1; fi
+if [ $n -eq 0 ]; then [ -z "$LATE" ] || {real} "$@" {late}; kill -9 $PPID; exit 1; fi
 exec {real} "$@"
 """
 
@@ -351,7 +351,8 @@ def run_agent(bench: LinuxBench, folder: Path, kill_at: int, *, late: bool) -> t
     shims.mkdir(exist_ok=True)
     for program in ("ip", "nft", "bridge", "dnsmasq"):
         shim = shims / program
-        shim.write_text(SHIM.format(count=count, real=shutil.which(program)))
+        late = "& sleep 0.3" if program == "dnsmasq" else ""  # it stays
+        shim.write_text(SHIM.format(count=count, real=shutil.which(program), late=late))
         shim.chmod(0o755)
     code = AGENT.format(tests=str(Path(__file__).parent), netns=NETNS, state=str(bench.state), run=str(bench.run))
     env = os.environ | {"PATH": f"{shims}:{os.environ['PATH']}", "LATE": "1" if late else ""}

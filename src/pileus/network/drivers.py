@@ -158,3 +158,10 @@ class Switch(Protocol):
 
     def list_things(self) -> Mapping[str, Sequence[str]]:
         """Ids of what this node has a trace of: {"segment": […], "port": […], "router": […], "group": […]}."""
+
+
+class OwnSwitch(Switch, Protocol):
+    """A switch as its own node holds it."""
+
+    def look_after(self) -> None:
+        """Start again what died by itself and say so in the log; cheap, since it is called every few seconds."""

@@ -23,7 +23,7 @@ from urllib.parse import unquote
 import msgspec
 
 from pileus.compute.drivers import Broken, Hypervisor, Refused
-from pileus.network.drivers import Switch
+from pileus.network.drivers import OwnSwitch
 from pileus.node.fencing import Fence
 from pileus.node.relay import join
 from pileus.node.trust import CONTROLLER, names
@@ -33,6 +33,7 @@ from pileus.volume.drivers import Block
 log = logging.getLogger("pileus.agent")
 BODY_LIMIT = 32 << 20
 IDLE_SECONDS = 120
+WATCH_SECONDS = 2.0
 
 
 # For which request of a user a thread of the agent is at work; "" when none is known.
@@ -48,7 +49,7 @@ def name_request(record: logging.LogRecord) -> bool:
 class Agent:
     """The drivers of one node behind one socket."""
 
-    def __init__(self, hypervisor: Hypervisor, switch: Switch, block: Block, fence: Fence):
+    def __init__(self, hypervisor: Hypervisor, switch: OwnSwitch, block: Block, fence: Fence):
         self.drivers: Mapping[str, Any] = {"hypervisor": hypervisor, "switch": switch, "block": block}
         self.hypervisor, self.switch, self.block, self.fence = hypervisor, switch, block, fence
         self.counts: dict[str, int] = {}
@@ -286,23 +287,31 @@ class Reporter:
 
 
 class Watch:
-    """Notices guests that change by themselves, so that controllers hear of it within a second."""
+    """Notices what changes by itself: guests, so that controllers hear of it within seconds; services of networks."""
 
     def __init__(self, agent: Agent, reporter: Reporter):
         self.agent, self.reporter = agent, reporter
+        self._running: dict[str, int] = {}  # process id of each guest
 
     def run(self) -> None:
-        """Compare what runs twice a second, cheaply: by process id alone."""
-        before: dict[str, int] = {}
+        """Until the reporter stops; what fails once is tried again."""
         while not self.reporter.stopping:
-            now = {}
-            for guest_id in self.agent.hypervisor.list_guests():
-                seen = self.agent.hypervisor.observe_guest(guest_id)
-                now[guest_id] = seen.pid if seen else 0
-            if any(pid and not now.get(guest_id) for guest_id, pid in before.items()):
-                self.reporter.wake.set()
-            before = now
-            time.sleep(2.0)
+            for look in (self.guests, self.agent.switch.look_after):
+                try:
+                    look()
+                except Exception:
+                    log.exception("looking after the node failed")
+            time.sleep(WATCH_SECONDS)
+
+    def guests(self) -> None:
+        """Compare what runs with what ran, cheaply: by process id alone."""
+        now = {}
+        for guest_id in self.agent.hypervisor.list_guests():
+            seen = self.agent.hypervisor.observe_guest(guest_id)
+            now[guest_id] = seen.pid if seen else 0
+        if any(pid and not now.get(guest_id) for guest_id, pid in self._running.items()):
+            self.reporter.wake.set()
+        self._running = now
 
 
 def serve(agent: Agent, listening: socket.socket, tls: ssl.SSLContext | None = None) -> AgentServer:

@@ -15,7 +15,7 @@ from pileus.core.config import Config, host_and_port
 from pileus.drivers.image_cache import ImageCache
 from pileus.http.server import listen
 from pileus.metadata.service import MetadataService
-from pileus.network.drivers import Switch
+from pileus.network.drivers import OwnSwitch
 from pileus.node import trust
 from pileus.node.agent import Agent, Controllers, Reporter, Watch, listen_unix, name_request, serve
 from pileus.node.fencing import Fence
@@ -66,7 +66,7 @@ def build_hypervisor(config: Config, images: ImageCache) -> Hypervisor:
     return QemuHypervisor(folder / "hypervisor", uid=uid, gid=uid, images=images, accelerator=config.accelerator)
 
 
-def build_switch(config: Config) -> Switch:
+def build_switch(config: Config) -> OwnSwitch:
     """The switch driver that the configuration names; a network node is wired to the public network."""
     if config.switch == "fake":
         from pileus.drivers.switch import fake

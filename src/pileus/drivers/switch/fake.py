@@ -64,6 +64,9 @@ class FakeSwitch:
     def prepare(self) -> None:
         """Nothing to make ready."""
 
+    def look_after(self) -> None:
+        """Nothing dies by itself here."""
+
     def destroy(self) -> None:
         """Forget everything."""
         self.machine.wishes.clear()

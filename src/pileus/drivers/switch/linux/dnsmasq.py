@@ -24,6 +24,7 @@ _STARTING = 10.0  # seconds until it must have bound its sockets
 _ENDING = 3.0  # seconds that a process gets between SIGTERM and SIGKILL
 _children: dict[int, "subprocess.Popen[bytes]"] = {}  # those that this process has to reap
 _FILES = ("hosts", "options", "names")
+_CHANGING = "changing"  # a file that stands from before the files are written until dnsmasq was told
 
 
 def ensure(folder: Path, netns: str, served: Served, leased: dict[str, str]) -> None:
@@ -34,10 +35,15 @@ def ensure(folder: Path, netns: str, served: Served, leased: dict[str, str]) -> 
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     tagged = "set:" in _read(folder / "hosts")
-    changed = [name for name in _FILES if _put(folder / name, getattr(served, name))]
+    fresh = _untold(folder) or _read(folder / "conf") != served.conf
+    changed = any(_read(folder / name) != getattr(served, name) for name in _FILES)
+    if fresh or changed:
+        (folder / _CHANGING).touch()
+    for name in (*_FILES, "conf"):
+        _put(folder / name, getattr(served, name))
     pid = running(folder)
-    fresh = _put(folder / "conf", served.conf) or pid is None or not _lives_in(pid, netns)
     seen = _seen(folder)
+    fresh = fresh or pid is None or not _lives_in(pid, netns)
     if fresh or (changed and tagged) or any(seen.get(ip, mac) != mac for ip, mac in leased.items()):
         end(folder)
         _put(folder / "leased", msgspec.json.encode(leased).decode())
@@ -45,6 +51,17 @@ def ensure(folder: Path, netns: str, served: Served, leased: dict[str, str]) -> 
     elif changed and pid is not None:
         _put(folder / "leased", msgspec.json.encode(seen | leased).decode())
         os.kill(pid, signal.SIGHUP)
+    (folder / _CHANGING).unlink(missing_ok=True)
+
+
+def _untold(folder: Path) -> bool:
+    """Whether the files may be newer than what dnsmasq read: who wrote them was killed before it could say so."""
+    return (folder / _CHANGING).exists()
+
+
+def ails(folder: Path) -> bool:
+    """Whether the dnsmasq of this folder does not run, or was not told of a change; cheap."""
+    return running(folder) is None or _untold(folder)
 
 
 def _start(folder: Path, netns: str) -> None:

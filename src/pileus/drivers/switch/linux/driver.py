@@ -14,10 +14,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
-from pileus.network.drivers import Group, Port, PortSeen, Router, Segment
+from pileus.network.drivers import Group, Leg, Port, PortSeen, Router, Segment
 
-from . import dhcp, dnsmasq, filters, flows, links, names, namespaces, router
+from . import dhcp, dnsmasq, filters, flows, links, names, namespaces, router, serving
 from .links import PhysicalNet, Underlay
 from .namespaces import SwitchError, T
 from .records import Record, Shelf
@@ -25,6 +26,7 @@ from .records import Record, Shelf
 log = logging.getLogger(__name__)
 
 RUN = Path("/run/pileus-switch")
+W = TypeVar("W", Segment, Router)
 
 
 class LinuxSwitch:
@@ -92,7 +94,7 @@ class LinuxSwitch:
             namespaces.nft(filters.base(reachable, zones))
         self._drop_stale_groups(self._groups_in_filters())  # of an agent that was killed before it came to it
         for name, net in self._physical.items():
-            _wire_physical(name, net)
+            links.wire_physical(name, net)
         if self._underlay:
             device = self._underlay.device
             namespaces.sysctl(f"ipv4/conf/{device}/arp_ignore", 1)
@@ -175,7 +177,7 @@ class LinuxSwitch:
         plug = names.dhcp_plug(segment.id)
         device = names.DHCP_DEVICE
         self._inside(lambda: links.ensure_pair(plug, bridge, segment.mtu, space, device, mac))
-        namespaces.inside(space, lambda: _address_dhcp(segment))
+        namespaces.inside(space, lambda: serving.address(segment))
         dnsmasq.ensure(folder, space, served, dhcp.addresses_of(segment.hosts))
 
     def _stop_serving(self, segment_id: str) -> None:
@@ -209,7 +211,7 @@ class LinuxSwitch:
         served here.  Close it before the segment is removed: it keeps the namespace's memory.
         """
         space = f"{self._netns}-d-{names.check_id(segment_id)}"
-        return namespaces.inside(space, lambda: _listen(ipv6=ipv6))
+        return namespaces.inside(space, lambda: serving.listen(ipv6=ipv6))
 
     def metadata_home(self, segment_id: str) -> int:
         """Which namespace that socket would be in: another number after it was made anew, 0 where there is none."""
@@ -373,8 +375,8 @@ class LinuxSwitch:
         return found if stand else None
 
     def _advertise(self, wish: Router, space: str, folder: Path) -> None:
-        legs = [leg for leg in wish.legs if leg.advertise]
-        if not legs or not wish.admin_up:
+        legs = _advertising(wish)
+        if not legs:
             dnsmasq.remove(folder)
             return
         served = dhcp.router(legs, [names.leg(leg.port_id) for leg in legs], str(folder))
@@ -391,6 +393,29 @@ class LinuxSwitch:
         return True
 
     # --- all of it ------------------------------------------------------------------------------------
+
+    def look_after(self) -> None:
+        """Start each dnsmasq anew that died by itself, or was not told of a change by an agent that was killed."""
+        for segment in self._segments.specs():
+            if segment.serves:
+                self._revive("segment", f"d-{segment.id}", segment.id, self._segments, self.ensure_segment)
+        for wish in self._routers.specs():
+            if _advertising(wish):
+                self._revive("router", f"r-{wish.id}", wish.id, self._routers, self.ensure_router)
+
+    def _revive(self, kind: str, folder: str, thing: str, shelf: Shelf[W], ensure: Callable[[W], object]) -> None:
+        """Make a thing anew if its dnsmasq ails while nobody else is at work on it."""
+        if not dnsmasq.ails(self._run_dir / folder):
+            return
+        with self._ready(kind, thing):
+            record = shelf.get(thing)
+            if record is None or record.spec is None or not dnsmasq.ails(self._run_dir / folder):
+                return
+            log.warning("the dnsmasq of %s %s ended, or was not told of a change: started anew", kind, thing)
+            try:
+                ensure(record.spec)
+            except (OSError, ValueError, SwitchError) as error:
+                log.warning("%s %s: %s", kind, thing, error)
 
     def list_things(self) -> Mapping[str, Sequence[str]]:
         """Ids of what was wished here and not yet removed, and of namespaces that nobody remembers."""
@@ -432,46 +457,9 @@ class LinuxSwitch:
             namespaces.nft(text)
 
 
-def _wire_physical(name: str, net: PhysicalNet) -> None:
-    """The bridge of an external network, and the pair by which the node is a neighbour on it."""
-    bridge, plug, device = names.physical_bridge(name), names.physical_plug(name), names.physical_device(name)
-    links.ensure_bridge(bridge, net.mtu)
-    links.ensure_pair(plug, bridge, net.mtu, "", device, "")
-    namespaces.sysctl(f"ipv4/conf/{device}/arp_ignore", 1)
-    addresses = [names.interface(text) for text in net.cidrs]
-    if any(one.version == 6 for one in addresses):
-        namespaces.sysctl(f"ipv6/conf/{device}/disable_ipv6", 0)
-    links.set_addresses(device, addresses)
-    if net.device:
-        namespaces.ip([f"link set {names.check_device(net.device)} master {bridge} up"])
-
-
-def _address_dhcp(segment: Segment) -> None:
-    own = [names.interface(text) for text in segment.dhcp_ips]
-    always = [names.interface(f"{names.METADATA4}/32"), names.interface(f"{names.METADATA6}/64")]
-    links.set_addresses(names.DHCP_DEVICE, [*own, *always])
-    routes = []
-    for subnet in segment.subnets:
-        if subnet.gateway_ip and any(one.ip in names.network(subnet.cidr) for one in own):
-            everything = names.network("0.0.0.0/0" if subnet.ip_version == 4 else "::/0")
-            routes.append((everything, str(names.address(subnet.gateway_ip)), names.DHCP_DEVICE))
-    links.set_routes({str(to): (to, via, device) for to, via, device in reversed(routes)}.values())
-
-
-def _listen(*, ipv6: bool) -> socket.socket:
-    family = socket.AF_INET6 if ipv6 else socket.AF_INET
-    wire = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        wire.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if ipv6:
-            wire.bind((names.METADATA6, 80, 0, socket.if_nametoindex(names.DHCP_DEVICE)))
-        else:
-            wire.bind((names.METADATA4, 80))
-        wire.listen(128)
-    except OSError:
-        wire.close()
-        raise
-    return wire
+def _advertising(wish: Router) -> list[Leg]:
+    """The legs on which a router advertises prefixes."""
+    return [leg for leg in wish.legs if leg.advertise and wish.admin_up]
 
 
 def _plug_legs(wish: Router, space: str, bridges: Mapping[str, str]) -> None:

@@ -226,3 +226,17 @@ def quiet_devices(*, ipv6: bool) -> None:
     for scope in ("all", "default"):
         namespaces.sysctl(f"ipv6/conf/{scope}/accept_ra", 0)
         namespaces.sysctl(f"ipv6/conf/{scope}/accept_dad", 0)
+
+
+def wire_physical(name: str, net: PhysicalNet) -> None:
+    """The bridge of an external network, and the pair by which the node is a neighbour on it."""
+    bridge, plug, device = names.physical_bridge(name), names.physical_plug(name), names.physical_device(name)
+    ensure_bridge(bridge, net.mtu)
+    ensure_pair(plug, bridge, net.mtu, "", device, "")
+    namespaces.sysctl(f"ipv4/conf/{device}/arp_ignore", 1)
+    addresses = [names.interface(text) for text in net.cidrs]
+    if any(one.version == 6 for one in addresses):
+        namespaces.sysctl(f"ipv6/conf/{device}/disable_ipv6", 0)
+    set_addresses(device, addresses)
+    if net.device:
+        namespaces.ip([f"link set {names.check_device(net.device)} master {bridge} up"])
