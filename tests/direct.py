@@ -105,6 +105,7 @@ class Direct:
         audit = Audit(trail, front) if trail else None
         self.app = App(services, front, named_or(authenticate), Enforcer(), settings=settings, audit=audit, clock=clock)
         self.loop = uvloop.new_event_loop()  # as the server's
+        self.client = ("192.0.2.1", 50_000)  # where requests come from
 
     def __call__(
         self, method: str, path: str, body: Any = None, *, caller: str = "demo", version: str = "",
@@ -123,6 +124,7 @@ class Direct:
             "raw_path": quote(bare).encode(),
             "scheme": "http",
             "query_string": query.encode(),
+            "client": self.client,
             "headers": [(k.encode(), v.encode()) for k, v in head.items()],
         }
         sent: list[dict[str, Any]] = []

@@ -186,7 +186,11 @@ def test_the_header_of_a_proxy_is_believed_only_where_it_is_configured(clouds: C
     body = {"auth": {"identity": {"methods": ["external"], "external": {}}}}
     cloud = clouds()
     assert cloud("POST", "/auth/tokens", body, token="", headers={"remote-user": "admin"}).status == 401
-    trusting = clouds(trusted_user_header="Remote-User")
+    careless = clouds(trusted_user_header="Remote-User")
+    assert careless("POST", "/auth/tokens", body, token="", headers={"remote-user": "admin"}).status == 401
+    elsewhere = clouds(trusted_user_header="Remote-User", trusted_proxies=("192.0.2.2", "2001:db8::/64"))
+    assert elsewhere("POST", "/auth/tokens", body, token="", headers={"remote-user": "admin"}).status == 401
+    trusting = clouds(trusted_user_header="Remote-User", trusted_proxies=("192.0.2.0/24",))
     assert trusting("POST", "/auth/tokens", body, token="", headers={"remote-user": "admin"}).status == 201
     for wrong in ("nobody", "", "admin@elsewhere"):
         assert trusting("POST", "/auth/tokens", body, token="", headers={"remote-user": wrong}).status == 401

@@ -8,19 +8,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from keystoneclient.contrib.ec2.utils import Ec2Signer
-from msgspec import structs
 
 from direct import Answer
-from identity_cloud import QUICK, IdentityCloud
+from identity_cloud import IdentityCloud
 
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[IdentityCloud]:
-    made = IdentityCloud(tmp_path, structs.replace(QUICK, trusted_certificate_header="x-client-cert"))
+    made = IdentityCloud(tmp_path)
     yield made
     made.close()
 
@@ -202,32 +200,3 @@ def test_an_application_credential_is_a_client_of_oauth_2(eve: Eve) -> None:
     assert client.ask("").json["error"] == "invalid_request"
     assert client.ask("&".join(f"a{i}=1" for i in range(99))).status == 400
     assert client.ask(**{"content-type": "application/json"}).json["error"] == "invalid_request"
-
-
-def test_a_client_is_known_by_a_certificate_that_its_user_keeps(eve: Eve) -> None:
-    pem, other = certificate("eve"), certificate("eve")
-    cloud, user = eve.cloud, eve.user
-    cloud.make("/credentials", "credential", token=eve.token, user_id=user["id"], type="cert", blob=pem)
-    cloud("PATCH", f"/users/{user['id']}", {"user": {"default_project_id": user["project_id"]}})
-    form = f"grant_type=client_credentials&client_id={user['id']}"
-
-    def ask(shown: str) -> Answer:
-        head = {"content-type": "application/x-www-form-urlencoded", "x-client-cert": quote(shown)}
-        return cloud("POST", "/OS-OAUTH2/token", raw=form.encode(), token="", headers=head)
-
-    answer = ask(pem)
-    assert answer.status == 200 and cloud.valid(answer.json["access_token"])
-    assert [ask(wrong).status for wrong in (other, "", "no certificate")] == [401] * 3
-
-
-def certificate(name: str) -> str:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    since, until = datetime(2020, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)
-    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), since, until)
-    made = builder.sign(key, hashes.SHA256())
-    return made.public_bytes(serialization.Encoding.PEM).decode()

@@ -3,6 +3,7 @@
 import os
 import platform
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
@@ -52,6 +53,11 @@ class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allow_expired_window: float = 172_800.0  # seconds for which services may still use a user's token that expired
     trusted_user_header: str = ""  # a header in which a proxy before us says who it let in (REMOTE_USER); "": none
     trusted_certificate_header: str = ""  # the same for the client's certificate (URL-encoded PEM); "": none
+    trusted_proxies: tuple[str, ...] = ()  # addresses and networks of those who are believed in these two headers
+
+    def __post_init__(self) -> None:
+        for proxy in self.trusted_proxies:
+            ip_network(proxy)  # ValueError says what is wrong with it
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

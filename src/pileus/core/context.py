@@ -29,6 +29,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     expires_at: float = 0.0
     # (service type, method, path pattern) of the only requests that the token may make; None: no restriction
     access_rules: tuple[tuple[str, str, str], ...] | None = None
+    certificate: str = ""  # thumbprint of the client's certificate without which the token is nothing; "": any will do
     service_roles: tuple[str, ...] | None = None  # of the service that asks for the user, by a token of its own
 
     def creds(self) -> dict[str, Any]:

@@ -9,9 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import msgspec
-from msgspec import structs
 
-from pileus.core.access import AccessRule, permits
 from pileus.core.context import ANONYMOUS, Caller, Context
 from pileus.core.errors import (
     BadRequest,
@@ -21,19 +19,19 @@ from pileus.core.errors import (
     RequestTimeout,
     ServiceUnavailable,
     TooLarge,
-    Unauthorized,
     UnsupportedMediaType,
 )
 from pileus.core.fields import Version, parse_version, show_version
 from pileus.core.ids import new_id
 from pileus.core.log import REQUEST_ID
-from pileus.core.op import PUBLIC, Operation, Reply, Service
+from pileus.core.op import Operation, Reply, Service
 from pileus.core.paging import Query
 from pileus.core.policy import Enforcer
 from pileus.core.policy_files import PolicyFiles
 from pileus.core.schema import short
 from pileus.db.connect import Conflict, Tx, Unavailable
 from pileus.http.audit import Audit
+from pileus.http.authentication import authenticate
 from pileus.http.routing import Match, Router
 from pileus.http.transactions import Transactions
 
@@ -43,7 +41,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Authenticate = Callable[[Tx, str], Caller | None]
 log = logging.getLogger("pileus.http")
 _JSON = {"content-type": "application/json"}
-SERVICE_ROLE = "service"
 MESSAGE_LENGTH = 1000  # characters of a refusal, which must not become as long as what is refused
 
 
@@ -167,57 +164,6 @@ async def find_operation(call: Call) -> None:
         raise NotFound("The resource could not be found.")
     call.match = call.app.router.find(call.method, call.path)
     call.service = call.match.operations[0].service
-
-
-async def authenticate(call: Call) -> None:
-    """The token → the caller; public operations need none, a bad token is refused everywhere else."""
-    assert call.match is not None
-    token = call.headers.get("x-auth-token", "") or bearer(call)
-    if token:
-        caller = await call.app.transactions.read(lambda tx: caller_behind(call, tx, token))
-        if caller is not None:
-            if caller.access_rules is not None:
-                check_access_rules(call, caller.access_rules)
-            call.caller = caller
-            return
-    if any(op.rule != PUBLIC for op in call.match.operations):
-        uri = call.base_url() + "/identity"
-        raise Unauthorized(
-            "The request you have made requires authentication.",
-            headers={"www-authenticate": f'Keystone uri="{uri}"'},
-        )
-
-
-def caller_behind(call: Call, tx: Tx, token: str) -> Caller | None:
-    """The caller whose token this is; None when it, or the token of the service beside it, opens nothing.
-
-    What a service does for a user may take longer than the user's token lives: with its own token beside it, one that
-    expired lately is good still (Identity API reference, "Service tokens", `allow_expired`).
-    """
-    app, service_token = call.app, call.headers.get("x-service-token", "")
-    if not service_token:
-        return app.authenticate(tx, token)
-    service = app.authenticate(tx, service_token)
-    if service is None or SERVICE_ROLE not in service.roles:
-        return None
-    assert call.service is not None
-    find = app.authenticate if call.service.ends_with_tokens else app.authenticate_late
-    caller = find(tx, token)
-    return caller and structs.replace(caller, service_roles=service.roles)
-
-
-def bearer(call: Call) -> str:
-    """The token of a client of OAuth 2.0 (RFC 6750 §2.1)."""
-    scheme, _, token = call.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def check_access_rules(call: Call, rules: tuple[AccessRule, ...]) -> None:
-    """Refuse what a token restricted to some requests was not made for."""
-    assert call.service is not None
-    below_root = call.path.removeprefix(call.service.root) or "/"
-    if not any(permits(rules, call.service.type, call.method, path) for path in (call.path, below_root)):
-        raise Unauthorized("The access rules of this application credential do not permit the request.")
 
 
 async def negotiate_version(call: Call) -> None:

@@ -3,6 +3,7 @@
 Source: Identity API reference, "Authentication and token management".
 """
 
+import base64
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -88,9 +89,16 @@ def token_body(ctx: Context, payload: Payload, who: Standing, *, catalog: bool) 
             "id": who.trust.id, "impersonation": who.trust.impersonation,
             "trustor_user": {"id": who.trust.trustor_user_id}, "trustee_user": {"id": who.trust.trustee_user_id},
         }  # fmt: skip
+    if payload.certificate:
+        body["oauth2_credential"] = {"x5t#S256": base64url(payload.certificate)}
     if who.access_token is not None:
         body["OS-OAUTH1"] = {"access_token_id": who.access_token.id, "consumer_id": who.access_token.consumer_id}
     return {"token": body}
+
+
+def base64url(digits: str) -> str:
+    """Hexadecimal digits as RFC 7515 §2 writes bytes."""
+    return base64.urlsafe_b64encode(bytes.fromhex(digits)).rstrip(b"=").decode()
 
 
 def credential_view(who: Standing) -> dict[str, Any]:

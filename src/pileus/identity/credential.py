@@ -18,6 +18,7 @@ from pileus.core.paging import Listing, Query
 from pileus.core.schema import Schema
 from pileus.db.connect import Conflict
 from pileus.identity.application_credential import check_unrestricted
+from pileus.identity.certificate import note_certificate
 from pileus.identity.rows import PROJECTS, USERS
 from pileus.identity.sealing import seal, unseal
 from pileus.identity.service import ADMIN, IDENTITY, SYSTEM_READER, listed, seen, self_link
@@ -148,9 +149,11 @@ def create_credential(ctx: Context, body: dict[str, Any]) -> Credential:
         sealed_blob=seal(ctx.settings.keys_folder, blob),
     )  # fmt: skip
     try:
-        return CREDENTIALS.insert(ctx.tx, credential)
+        CREDENTIALS.insert(ctx.tx, credential)
     except Conflict:
         raise Conflicted("Conflict occurred attempting to store credential - Duplicate entry.") from None
+    note_certificate(ctx.tx, credential.id, credential.type, blob)
+    return credential
 
 
 @IDENTITY.op(
@@ -175,7 +178,9 @@ def update_credential(ctx: Context, credential: Credential, body: dict[str, Any]
     if "blob" in body:
         changes["sealed_blob"] = seal(ctx.settings.keys_folder, body["blob"])
     CREDENTIALS.update(ctx.tx, changes, id=credential.id)
-    return structs.replace(credential, **changes)
+    changed = structs.replace(credential, **changes)
+    note_certificate(ctx.tx, changed.id, changed.type, unseal(ctx.settings.keys_folder, changed.sealed_blob))
+    return changed
 
 
 @IDENTITY.op(

@@ -13,6 +13,7 @@ from pileus.core.context import Context
 from pileus.core.errors import BadRequest, Unauthorized
 from pileus.db.connect import Tx
 from pileus.http.app import Call
+from pileus.http.proxies import told
 from pileus.identity.credential import CREDENTIALS, Credential
 from pileus.identity.login import WRONG, Proven, find_credential, find_user
 from pileus.identity.oauth1_signature import prove_access_token
@@ -130,8 +131,7 @@ def spend(tx: Tx, credential: Credential, seed: str, given: Mapping[str, Any], n
 
 async def prove_external(call: Call, _given: Mapping[str, Any]) -> Proven:
     """The user whom a proxy before us let in, where the operator named the header that says so."""
-    header = call.app.settings.config.identity.trusted_user_header.lower()
-    name = call.headers.get(header, "") if header else ""
+    name = told(call, call.app.settings.config.identity.trusted_user_header)
     found: User | None = await call.read(lambda ctx: USERS.get(ctx.tx, domain_id=DEFAULT_DOMAIN, name=name))
     if not name or found is None:
         raise Unauthorized(WRONG)

@@ -84,6 +84,7 @@ class Proven(Struct, frozen=True, kw_only=True):
     credential: ApplicationCredential | None = None
     access_token: AccessToken | None = None
     hashes: dict[str, str] = {}  # owner → the stored hash that was fitted
+    certificate: str = ""  # thumbprint of the one by which they came
 
     def joined(self, other: "Proven") -> "Proven":
         """Two proofs together; raises Unauthorized unless they are of one user."""
@@ -192,8 +193,13 @@ def check_unchanged(tx: Tx, proven: Proven, rules: Identity, now: float) -> None
 
 
 def check_rescope(parent: Payload, proven: Proven) -> None:
-    """Refuse to make another token from one by which somebody acts for a user (LP 2144966, OSSA-2014-022)."""
+    """Refuse to make another token from one by which somebody acts for a user (LP 2144966, OSSA-2014-022).
+
+    Nor from one that is bound to a certificate: the other would not be.
+    """
     if parent.delegated or parent.key_id:
         raise Forbidden("A token of what a user delegated, or of a key, cannot be exchanged for another one.")
+    if parent.certificate:
+        raise Forbidden("A token that is bound to a certificate cannot be exchanged for another one.")
     if proven.user_id and proven.user_id != parent.user_id:
         raise Unauthorized(WRONG)

@@ -1,11 +1,11 @@
 """OAuth 2.0 client credentials: an application credential as client, its token as bearer token.
 
-Sources: Identity API reference, "OS-OAUTH2"; RFC 6749 sections 4.4 and 5; RFC 8705 (the client's certificate).
+Sources: Identity API reference, "OS-OAUTH2"; RFC 6749 sections 4.4 and 5; RFC 8705: who comes by a certificate gets a
+token that is nothing without it.
 """
 
 import base64
 import binascii
-import hashlib
 import json
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -14,13 +14,13 @@ from pileus.core.context import Context
 from pileus.core.errors import BadRequest, Problem, Unauthorized
 from pileus.core.op import PUBLIC, unguarded
 from pileus.http.app import Call
+from pileus.http.proxies import certificate_thumbprint
 from pileus.identity.auth import tokens, who_logs_in
-from pileus.identity.credential import CREDENTIALS
+from pileus.identity.certificate import keeps_certificate
 from pileus.identity.factors import prove_credential
 from pileus.identity.login import WRONG, Proven, check_unchanged
 from pileus.identity.passwords import MAX_LENGTH
 from pileus.identity.rows import USERS
-from pileus.identity.sealing import unseal
 from pileus.identity.service import IDENTITY
 from pileus.identity.token import TOKEN_SECONDS
 
@@ -72,7 +72,8 @@ async def prove_client(call: Call, form: dict[str, str]) -> Proven:
         if scheme.lower() == "basic":
             client, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
             return await prove_credential(call, {"id": unquote(client), "secret": secret[:MAX_LENGTH]})
-        found: Proven | None = await call.read(lambda ctx: by_certificate(ctx, form.get("client_id", "")))
+        shown, user_id = certificate_thumbprint(call), form.get("client_id", "")
+        found: Proven | None = await call.read(lambda ctx: by_certificate(ctx, shown, user_id))
         if found is not None:
             return found
     except (binascii.Error, UnicodeDecodeError, Problem):
@@ -80,29 +81,11 @@ async def prove_client(call: Call, form: dict[str, str]) -> Proven:
     raise Refusal(401, "invalid_client", "Client authentication failed.")
 
 
-def by_certificate(ctx: Context, user_id: str) -> Proven | None:
-    """The user who keeps the certificate by which TLS let the client in (RFC 8705 §2.2), as a proxy tells it."""
-    header = ctx.settings.config.identity.trusted_certificate_header.lower()
-    given = unquote(ctx.headers.get(header, "")) if header else ""
-    thumbprint = thumbprint_of(given)
-    if thumbprint is None or USERS.get(ctx.tx, id=user_id) is None:
+def by_certificate(ctx: Context, thumbprint: str | None, user_id: str) -> Proven | None:
+    """The user who keeps the certificate of this thumbprint, by which TLS let the client in (RFC 8705 §2.2)."""
+    if thumbprint is None or not keeps_certificate(ctx.tx, user_id, thumbprint):
         return None
-    for credential in CREDENTIALS.all(ctx.tx, user_id=user_id, type="cert"):
-        if thumbprint_of(unseal(ctx.settings.keys_folder, credential.sealed_blob)) == thumbprint:
-            return Proven(user_id=user_id, methods=("external",))
-    return None
-
-
-def thumbprint_of(pem: str) -> str | None:
-    """SHA-256 of a certificate's DER form; None of what is no certificate."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    try:
-        certificate = x509.load_pem_x509_certificate(pem.encode())
-    except ValueError:
-        return None
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+    return Proven(user_id=user_id, methods=("oauth2_credential",), certificate=thumbprint)
 
 
 def issue(ctx: Context, proven: Proven) -> dict[str, Any]:
@@ -115,6 +98,6 @@ def issue(ctx: Context, proven: Proven) -> dict[str, Any]:
         raise BadRequest("A client that is known by its certificate needs a default project.")
     who = who_logs_in(ctx, user, proven, None)
     methods = ("application_credential",) if proven.credential else proven.methods
-    token, payload = tokens(ctx).issue(who, methods=methods, now=ctx.now)
+    token, payload = tokens(ctx).issue(who, methods=methods, now=ctx.now, certificate=proven.certificate)
     assert payload.expires_at - ctx.now <= TOKEN_SECONDS
     return {"access_token": token, "expires_in": int(payload.expires_at - ctx.now), "token_type": "Bearer"}

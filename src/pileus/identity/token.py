@@ -26,7 +26,7 @@ ScopeKind = Literal["unscoped", "project", "domain", "system"]
 SCOPES: tuple[ScopeKind, ...] = ("unscoped", "project", "domain", "system")
 # The order is part of the token's format: new methods go to the end.
 METHODS = ("password", "token", "application_credential", "totp", "external", "oauth1", "ec2credential", "mapped",
-           "saml2", "openid")  # fmt: skip
+           "saml2", "openid", "oauth2_credential")  # fmt: skip
 
 
 class Payload(Struct, frozen=True, kw_only=True):
@@ -42,11 +42,12 @@ class Payload(Struct, frozen=True, kw_only=True):
     parent_audit_id: str = ""  # of the first token of the chain, when this one was made from another
     user_generation: int = 0
     scope_generation: int = 0
-    # What the user delegated, or the key that they used: at most one of these four.
+    # What the user delegated, or the key or certificate that they used: at most one of these five.
     application_credential_id: str = ""
     trust_id: str = ""
     access_token_id: str = ""  # of OAuth 1.0a
     key_id: str = ""  # of the EC2 credential that signed, where nothing was delegated
+    certificate: str = ""  # thumbprint of the one that its client must show at every use (RFC 8705 §3)
 
     @property
     def delegated(self) -> bool:
@@ -93,7 +94,8 @@ class _Packed(Struct, frozen=True, array_like=True):
     delegation: int = 0  # the place in _DELEGATIONS of what the id is of
 
 
-_DELEGATIONS = ("application_credential_id", "trust_id", "access_token_id", "key_id")
+# The order is part of the token's format.
+_DELEGATIONS = ("application_credential_id", "trust_id", "access_token_id", "key_id", "certificate")
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(_Packed)
 _receipt_decoder = msgspec.msgpack.Decoder(_PackedReceipt)

@@ -12,6 +12,7 @@ from pileus.core.context import Caller
 from pileus.db.connect import Tx
 from pileus.db.rows import Table
 from pileus.identity.catalog import Catalog
+from pileus.identity.certificate import keeps_certificate
 from pileus.identity.keys import KeyRing, create_ring, rotate
 from pileus.identity.standing import Refused, Standing, standing
 from pileus.identity.token import TOKEN_SECONDS, Payload, new_audit_id, read, sign
@@ -55,9 +56,13 @@ class Tokens:
         self._known: OrderedDict[str, Known] = OrderedDict()
 
     def issue(
-        self, who: Standing, *, methods: Iterable[str], now: float, parent: Payload | None = None
-    ) -> tuple[str, Payload]:
-        """A token for a standing; made from another one (`parent`) it never lives longer than that."""
+        self, who: Standing, *, methods: Iterable[str], now: float, parent: Payload | None = None,
+        certificate: str = "",
+    ) -> tuple[str, Payload]:  # fmt: skip
+        """A token for a standing; made from another one (`parent`) it never lives longer than that.
+
+        With the thumbprint of a certificate it is good for who shows that.
+        """
         expires = now + TOKEN_SECONDS
         if parent is not None:
             expires = min(expires, parent.expires_at)
@@ -78,6 +83,7 @@ class Tokens:
             trust_id=who.trust.id if who.trust else "",
             access_token_id=who.access_token.id if who.access_token else "",
             key_id=who.key_id,
+            certificate=certificate,
         )
         return sign(payload, self.ring, now), payload
 
@@ -118,6 +124,8 @@ class Tokens:
         if who.generation != payload.user_generation:
             return None
         if who.target is not None and who.target.generation != payload.scope_generation:
+            return None
+        if payload.certificate and not keeps_certificate(tx, payload.user_id, payload.certificate):
             return None
         return Known(
             token=token, payload=payload, standing=who, caller=caller_of(payload, who), version=at, bodies={}
@@ -176,6 +184,7 @@ def caller_of(payload: Payload, who: Standing) -> Caller:
         roles=tuple(name.lower() for _, name in who.roles),
         token=payload,
         expires_at=payload.expires_at,
+        certificate=payload.certificate,
         access_rules=None if rules is None else tuple((r.service, r.method, r.path) for r in rules),
     )
 
