@@ -112,6 +112,10 @@ def what_operators_keep(shell: Shell, tmp_path: Path) -> None:
     shell("limit create --service compute --resource-limit 7 --region RegionOne --project admin servers")
     [own] = shell("limit list")
     assert shell("limit show", own["ID"])["resource_limit"] == 7
+    assert shell("limit set --resource-limit 8", own["ID"])["resource_limit"] == 8
+    assert shell("registered limit set --default-limit 6", limit["ID"])["default_limit"] == 6
+    assert shell("registered limit show", limit["ID"])["default_limit"] == 6
+    assert [x["ID"] for x in shell("limit list --resource-name servers --project admin")] == [own["ID"]]
     shell.quietly("limit delete", own["ID"])
     shell.quietly("registered limit delete", limit["ID"])
     consumer = shell("consumer create --description c")

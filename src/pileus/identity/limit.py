@@ -5,7 +5,7 @@ Source: Identity API reference, "Unified limits".
 
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from pileus.core.context import Context
 from pileus.core.errors import BadRequest, Conflicted, Forbidden
@@ -15,7 +15,7 @@ from pileus.core.op import Many, Page, Reply, collection
 from pileus.core.paging import Listing, Query
 from pileus.core.schema import TEXT
 from pileus.db.connect import Conflict
-from pileus.db.rows import Table
+from pileus.identity.limit_model import check_limit
 from pileus.identity.registered_limit import (
     ID,
     ID_OR_NULL,
@@ -28,20 +28,7 @@ from pileus.identity.registered_limit import (
 )
 from pileus.identity.rows import PROJECTS
 from pileus.identity.service import ADMIN, IDENTITY, READER, links_beside, listed, own_domain, seen, self_link
-
-
-class Limit(Struct, frozen=True, kw_only=True):
-    """The limit of one project or domain."""
-
-    id: str
-    registered_limit_id: str
-    project_id: str | None = None
-    domain_id: str | None = None
-    resource_limit: int
-    description: str | None = None
-
-
-LIMITS = Table(Limit, "limits")
+from pileus.identity.unified_limit import LIMITS, Limit
 
 
 def registered(limit: Limit, ctx: Context) -> RegisteredLimit:
@@ -101,8 +88,11 @@ def get_limit(limit: Limit) -> Limit:
     gives=Many(LIMIT), ok=201,
 )  # fmt: skip
 def create_limits(ctx: Context, body: dict[str, Any]) -> Page:
-    """Create limits, all or none."""
-    return Page([create_limit(ctx, one) for one in body["limits"]], links_beside(ctx, "/limits"))
+    """Create limits, all or none: what the model asks of them is asked of all together."""
+    created = [create_limit(ctx, one) for one in body["limits"]]
+    for limit in created:
+        check_limit(ctx, limit)
+    return Page(created, links_beside(ctx, "/limits"))
 
 
 def create_limit(ctx: Context, body: dict[str, Any]) -> Limit:
@@ -132,7 +122,9 @@ def create_limit(ctx: Context, body: dict[str, Any]) -> Limit:
 def update_limit(ctx: Context, limit: Limit, body: dict[str, Any]) -> Limit:
     """Update a limit."""
     LIMITS.update(ctx.tx, body, id=limit.id)
-    return structs.replace(limit, **body)
+    updated = structs.replace(limit, **body)
+    check_limit(ctx, updated)
+    return updated
 
 
 @IDENTITY.op("DELETE", "/limits/{limit_id}", rule="identity:delete_limit", allow=ADMIN, load=load_limit, ok=204)

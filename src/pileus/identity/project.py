@@ -21,6 +21,7 @@ from pileus.identity.domain import (
     require_domain,
     resource_changes,
 )
+from pileus.identity.limit_model import check_levels
 from pileus.identity.passwords import forget_hashes
 from pileus.identity.project_tree import depth_of, parents_above, parents_as_ids, subtree_as_ids, subtree_below
 from pileus.identity.rows import PROJECTS, USERS, Project, User
@@ -164,7 +165,9 @@ def place_for_new(ctx: Context, body: dict[str, Any]) -> dict[str, Any]:
         raise BadRequest(f"parent_id: there is no project {parent_id[:64]} in the domain {domain_id}.")
     if not parent.enabled:
         raise Forbidden("The parent project is disabled.")
-    if depth_of(ctx.tx, parent) + 1 > MOST_DEPTH:
+    above = depth_of(ctx.tx, parent) + 1
+    check_levels(ctx, above)
+    if above > MOST_DEPTH:
         raise Forbidden(f"Projects can stand at most {MOST_DEPTH} deep below one another.")
     return {"domain_id": domain_id, "parent_id": parent_id}
 

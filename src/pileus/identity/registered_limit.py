@@ -1,6 +1,6 @@
-"""Registered limits: the operator's default for one resource of one service, and the model of limits.
+"""Registered limits: the operator's default for one resource of one service.
 
-Source: Identity API reference, "Unified limits".  The model is flat: limits of projects do not add up.
+Source: Identity API reference, "Unified limits".
 """
 
 from typing import Any
@@ -71,14 +71,6 @@ def load_registered_limit(ctx: Context, registered_limit_id: str) -> RegisteredL
     """Registered limits are the same for everybody; raises NotFound."""
     found = REGISTERED_LIMITS.get(ctx.tx, id=registered_limit_id)
     return seen(ctx, "identity:get_registered_limit", "registered limit", registered_limit_id, found)
-
-
-@IDENTITY.op("GET", "/limits/model", rule="identity:get_limit_model", allow="@", load=collection)
-def get_limit_model(ctx: Context) -> dict[str, Any]:
-    """Show how limits are enforced."""
-    model = {"name": "flat", "description": "Limit enforcement and validation does not take project hierarchy into "
-             "consideration."}  # fmt: skip
-    return {"model": model, "links": {"self": f"{ctx.url}/v3/limits/model"}}
 
 
 @IDENTITY.op(
