@@ -201,6 +201,7 @@ class ObjectsOfDemo:
         body = {"limits": [{**limit, "resource_limit": 5, "project_id": PROJECT}]}
         self._keep("limits", self.ask("POST", f"{IDENTITY}/limits", body, "admin")["limits"][0]["id"])
         self._make_delegations()
+        self._make_federation()
         self._make_filters(service, self.named("endpoints"))
 
     def _make_delegations(self) -> None:
@@ -217,6 +218,19 @@ class ObjectsOfDemo:
         self.cloud.db.transact(lambda tx: (REQUEST_TOKENS.insert(tx, request), ACCESS_TOKENS.insert(tx, access)))
         self._keep("authorize", request.id, private=False)
         self._keep("access_tokens", access.id)
+
+    def _make_federation(self) -> None:
+        """An identity provider with a protocol and its mapping."""
+        rule = {"local": [{"user": {"name": "{0}"}}], "remote": [{"type": "NAME"}]}
+        for path, key, fields in (
+            ("mappings/read-acme", "mapping", {"rules": [rule]}),
+            ("identity_providers/acme", "identity_provider", {"domain_id": "default"}),
+            ("identity_providers/acme/protocols/openid", "protocol", {"mapping_id": "read-acme"}),
+        ):
+            self.ask("PUT", f"{IDENTITY}/OS-FEDERATION/{path}", {key: fields}, "admin")
+        self._keep("mappings", "read-acme", private=False)
+        self._keep("identity_providers", "acme", private=False)
+        self._keep("protocols", "openid", private=False)
 
     def _make_filters(self, service: str, endpoint: str) -> None:
         """Policies and groups of endpoints, and the configuration of a domain."""

@@ -71,7 +71,7 @@ def family(tx: Tx) -> dict[str, str]:
 
 
 def names(tx: Tx, user: str, target: str) -> list[str]:
-    return [name for _, name in effective_roles(tx, user, "project", target)]
+    return [name for _, name in effective_roles(tx, user, "project", target, 0.0)]
 
 
 def test_roles_come_by_group_from_above_and_by_implication(ready: Database) -> None:
@@ -79,7 +79,7 @@ def test_roles_come_by_group_from_above_and_by_implication(ready: Database) -> N
     assert ready.read(lambda tx: names(tx, ids["user"], ids["top"])) == ["reader"]
     for below in ("middle", "leaf"):
         assert ready.read(lambda tx, b=below: names(tx, ids["user"], ids[b])) == ["manager", "member", "reader"]
-    assert ready.read(lambda tx: effective_roles(tx, ids["user"], "system", "")) == []
+    assert ready.read(lambda tx: effective_roles(tx, ids["user"], "system", "", 0.0)) == []
     with pytest.raises(Refused):
         ready.read(lambda tx: standing(tx, ids["user"], "domain", "default", now=1.0))
     assert ready.read(lambda tx: standing(tx, ids["user"], "project", ids["leaf"], now=1.0)).roles
@@ -97,14 +97,14 @@ def test_the_list_of_assignments_agrees_with_the_roles_of_tokens(ready: Database
     ids = ready.transact(family)
 
     def both(tx: Tx, project: str) -> tuple[set[str], set[str]]:
-        wanted = Filters(user_id=ids["user"], targets={project}, effective=True)
+        wanted = Filters(user_id=ids["user"], targets={project}, effective=True, now=0.0)
         listed = {effect.role_id for effect in effects(tx, wanted)}
-        return listed, {role_id for role_id, _ in effective_roles(tx, ids["user"], "project", project)}
+        return listed, {role_id for role_id, _ in effective_roles(tx, ids["user"], "project", project, 0.0)}
 
     for name in ("top", "middle", "leaf"):
         listed, held = ready.read(lambda tx, n=name: both(tx, ids[n]))
         assert listed == held != set()
-    assert len(ready.read(lambda tx: stored(tx, Filters()))) == 5
+    assert len(ready.read(lambda tx: stored(tx, Filters(now=0.0)))) == 5
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -113,15 +113,15 @@ def test_random_clouds_list_what_tokens_have(ready: Database, seed: int) -> None
     users, projects = ready.transact(lambda tx: crowd(tx, chance))
 
     def compare(tx: Tx) -> None:
-        everything = {(e.user_id, e.target_id, e.role_id) for e in effects(tx, Filters(effective=True))}
+        everything = {(e.user_id, e.target_id, e.role_id) for e in effects(tx, Filters(effective=True, now=0.0))}
         for user in users:
             of_user = {(user, t, r) for u, t, r in everything if u == user}
-            mine = effects(tx, Filters(user_id=user, effective=True))
+            mine = effects(tx, Filters(user_id=user, effective=True, now=0.0))
             assert {(e.user_id, e.target_id, e.role_id) for e in mine} == of_user
             for project in projects:
-                held = {(user, project, role_id) for role_id, _ in effective_roles(tx, user, "project", project)}
+                held = {(user, project, role_id) for role_id, _ in effective_roles(tx, user, "project", project, 0.0)}
                 assert held == {line for line in of_user if line[1] == project}
-                here = effects(tx, Filters(user_id=user, targets={project}, effective=True))
+                here = effects(tx, Filters(user_id=user, targets={project}, effective=True, now=0.0))
                 assert {(e.user_id, e.target_id, e.role_id) for e in here} == held
 
     ready.read(compare)

@@ -62,6 +62,12 @@ class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ip_network(proxy)  # ValueError says what is wrong with it
 
 
+class Federation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How users of identity providers elsewhere log in."""
+
+    authorization_ttl_minutes: int = 0  # that mapped group memberships last, where a provider says nothing; 0: a token
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that an operator may choose."""
 
@@ -91,6 +97,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guest_uid: int = 62002  # QEMU runs as this user and group
     image_limit_gib: int = 1024  # the largest disk that an image may unfold to
     identity: Identity = Identity()
+    federation: Federation = Federation()
     policy: str = "/etc/pileus"  # folder of policy.yaml and policy.d, the operator's own rules
     workers: int = 8  # threads that step resources
     lease_seconds: float = 60.0  # after which the work of a worker that is silent is taken over

@@ -7,9 +7,12 @@ class Problem(Exception):
     status = 500
     title = "Internal Server Error"
 
-    def __init__(self, message: str, *, code: str = "", kind: str = "", headers: dict[str, str] | None = None):
+    def __init__(
+        self, message: str, *, code: str = "", kind: str = "", headers: dict[str, str] | None = None, reason: str = ""
+    ):
         super().__init__(message)
         self.message = message
+        self.reason = reason  # for the audit trail, where the client must not be told
         self.code = code  # stable machine-readable code where the API has one (placement)
         self.kind = kind  # exception name where the API shows one (NeutronError.type)
         self.headers = headers or {}

@@ -66,6 +66,7 @@ class Call:
         self.caller: Caller = ANONYMOUS
         self.body: Any = None
         self.reply_headers: dict[str, str] = {}
+        self.reason = ""  # why it was refused, for the audit trail alone
         self.audited = False  # whether the audit trail has it already, from its own transaction
 
     @property
@@ -349,6 +350,7 @@ class App:
 
     async def _refuse(self, call: Call, problem: Problem) -> None:
         service = call.service
+        call.reason = problem.reason
         problem.message = short(problem.message, MESSAGE_LENGTH)
         body = service.problem(problem, call.request_id) if service else {"error": {"message": problem.message}}
         try:

@@ -24,7 +24,7 @@ WAITING_MOST = 10_000  # kinds of events; what is more is counted together
 _ACTIONS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete", "GET": "read", "HEAD": "read"}
 _REFUSALS = (401, 403)
 _LOG_INS = ("/identity/v3/auth/tokens", "/identity/v3/OS-OAUTH2/token")
-Key = tuple[str, str, str, str, int]
+Key = tuple[str, str, str, str, int, str]
 
 
 class Waiting:
@@ -60,14 +60,14 @@ class Audit:
         writes = operation is not None and operation.writes
         if status not in _REFUSALS and not writes and not (whole in _LOG_INS and call.method == "POST"):
             return
-        key = (client(call), call.caller.user_id, whole or call.path[:200], call.method, status)
+        key = (client(call), call.caller.user_id, whole or call.path[:200], call.method, status, call.reason)
         if status < 300:
             key = (*key[:2], call.request_id, *key[3:])  # only refusals are counted together
         known = self._waiting.get(key)
         if known is not None:
             known.count += 1
         elif len(self._waiting) >= WAITING_MOST:
-            key = ("", "", "(many)", "", status)
+            key = ("", "", "(many)", "", status, "")
             self._waiting.setdefault(key, Waiting(event(call, status, time.time()), time.time())).count += 1
         else:
             self._waiting[key] = Waiting(event(call, status, time.time()), time.time())
@@ -130,7 +130,7 @@ def event(call: Any, status: int, at: float, made_id: str = "") -> dict[str, Any
     return {
         "typeURI": EVENT, "eventType": "activity", "id": new_hex(), "eventTime": iso_micro_z(at), "action": action,
         "outcome": "success" if status < 400 else "failure",
-        "reason": {"reasonType": "HTTP", "reasonCode": str(status)},
+        "reason": {"reasonType": "HTTP", "reasonCode": str(status), **({"why": call.reason} if call.reason else {})},
         "initiator": {k: v for k, v in initiator.items() if v},
         "target": {"id": made_id or (list(path.values())[-1] if path else "unknown"), "typeURI": f"service/{kind}",
                    "path": {k: v[:255] for k, v in path.items()}},

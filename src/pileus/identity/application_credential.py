@@ -215,7 +215,7 @@ def life(ctx: Context, given: str | None) -> float | None:
 def chosen_roles(ctx: Context, given: list[dict[str, str]] | None) -> list[str]:
     """Ids of the roles to delegate: all of the caller's, or those named; raises BadRequest for one not held."""
     assert ctx.caller.project_id is not None
-    held: dict[str, str] = dict(effective_roles(ctx.tx, ctx.user_id, "project", ctx.caller.project_id))
+    held: dict[str, str] = dict(effective_roles(ctx.tx, ctx.user_id, "project", ctx.caller.project_id, ctx.now))
     held = {role_id: name for role_id, name in held.items() if name.lower() in ctx.caller.roles}
     if not given:
         return sorted(held)

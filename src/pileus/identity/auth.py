@@ -20,6 +20,7 @@ from pileus.core.paging import Listing, Query
 from pileus.http.app import Call
 from pileus.identity.domain import DOMAIN
 from pileus.identity.factors import prove
+from pileus.identity.federation.rows import FEDERATED_USERS
 from pileus.identity.login import (
     LOGIN,
     WRONG,
@@ -32,10 +33,10 @@ from pileus.identity.login import (
 )
 from pileus.identity.multi_factor import ask_for_more, before, lacking
 from pileus.identity.project import PROJECT
-from pileus.identity.rows import PROJECTS, USERS, Project, User
+from pileus.identity.rows import MEMBERSHIPS, PROJECTS, USERS, Project, User
 from pileus.identity.service import IDENTITY, READER, links_beside, listed
-from pileus.identity.standing import REACHABLE, Refused, Standing, effective_roles, standing
-from pileus.identity.token import Payload
+from pileus.identity.standing import LASTING, REACHABLE, Refused, Standing, effective_roles, standing
+from pileus.identity.token import FEDERATED, Payload
 from pileus.identity.tokens import Known, Tokens, revoke, tokens_of
 from pileus.identity.trust_use import by_trust, is_limited, spend_use
 
@@ -93,7 +94,23 @@ def token_body(ctx: Context, payload: Payload, who: Standing, *, catalog: bool) 
         body["oauth2_credential"] = {"x5t#S256": base64url(payload.certificate)}
     if who.access_token is not None:
         body["OS-OAUTH1"] = {"access_token_id": who.access_token.id, "consumer_id": who.access_token.consumer_id}
+    if not payload.delegated and not FEDERATED.isdisjoint(payload.methods):
+        body["user"] |= federated_view(ctx, who)
     return {"token": body}
+
+
+def federated_view(ctx: Context, who: Standing) -> dict[str, Any]:
+    """Who vouches for a user from outside, and the groups in which they say that the user is."""
+    found = FEDERATED_USERS.get(ctx.tx, user_id=who.user.id)
+    if found is None:  # a local user whom a mapping named
+        return {}
+    rows = MEMBERSHIPS.query(
+        ctx.tx, f"where user_id = ? and idp_id = ? and {LASTING} order by group_id", who.user.id, found.idp_id, ctx.now
+    )
+    return {"OS-FEDERATION": {
+        "identity_provider": {"id": found.idp_id}, "protocol": {"id": found.protocol_id},
+        "groups": [{"id": row.group_id} for row in rows],
+    }}  # fmt: skip
 
 
 def base64url(digits: str) -> str:
@@ -278,7 +295,7 @@ def revoke_token(ctx: Context, subject: Subject, query: Query) -> Reply:
 
 def reachable(ctx: Context, *, domains: bool) -> Listing[Project]:
     """The enabled projects of enabled domains, or the domains, on which the caller has a role by whatever way."""
-    listing = Listing(PROJECTS).where(f"projects.id in ({REACHABLE})", ctx.user_id, ctx.user_id)
+    listing = Listing(PROJECTS).where(f"projects.id in ({REACHABLE})", ctx.user_id, ctx.user_id, ctx.now)
     listing.equals("is_domain", [domains]).equals("enabled", [True])
     alive = "select id from projects where is_domain = 1 and enabled = 1"
     return listing.where(f"projects.domain_id is null or projects.domain_id in ({alive})")
@@ -301,7 +318,7 @@ def list_auth_domains(ctx: Context, query: Query) -> Page:
 @IDENTITY.op("GET", "/auth/system", rule="identity:get_auth_system", allow="@", load=collection)
 def list_auth_system(ctx: Context) -> dict[str, Any]:
     """Say whether a token of the caller could be scoped to the system."""
-    granted = effective_roles(ctx.tx, ctx.user_id, "system", "")
+    granted = effective_roles(ctx.tx, ctx.user_id, "system", "", ctx.now)
     return {"system": [{"all": True}] if granted else [], **links_beside(ctx, "/auth/system")}
 
 

@@ -106,7 +106,7 @@ def check_owner(ctx: Context, user_id: str, project_id: str | None) -> None:
     known = PROJECTS.get(ctx.tx, id=project_id) is not None
     if known and ctx.allows("admin_required"):
         return
-    if not known or not effective_roles(ctx.tx, user_id, "project", project_id):
+    if not known or not effective_roles(ctx.tx, user_id, "project", project_id, ctx.now):
         raise Forbidden(f"project_id: the user has no role on the project {project_id}.")
 
 

@@ -128,7 +128,7 @@ def take(ctx: Context, grant: Grant) -> Reply:
 
 def drop_credentials(ctx: Context, user_id: str, project_id: str) -> None:
     """Delete the application credentials that hold a role which the user no longer has on the project."""
-    held = {role_id for role_id, _ in effective_roles(ctx.tx, user_id, "project", project_id)}
+    held = {role_id for role_id, _ in effective_roles(ctx.tx, user_id, "project", project_id, ctx.now)}
     for credential in APPLICATION_CREDENTIALS.all(ctx.tx, user_id=user_id, project_id=project_id):
         if not held.issuperset(credential.roles):
             end(ctx.tx, credential.id)

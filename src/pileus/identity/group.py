@@ -25,6 +25,7 @@ from pileus.identity.service import (
     seen,
     self_link,
 )
+from pileus.identity.standing import LASTING
 from pileus.identity.user import USER, load_user
 
 GROUP = OpenFields(
@@ -129,7 +130,9 @@ def delete_group(ctx: Context, group: Group) -> Reply:
 )  # fmt: skip
 def list_users_in_group(ctx: Context, group: Group, query: Query) -> Page:
     """List the users in a group."""
-    listing = Listing(USERS).where("users.id in (select user_id from memberships where group_id = ?)", group.id)
+    listing = Listing(USERS).where(
+        f"users.id in (select user_id from memberships where group_id = ? and {LASTING})", group.id, ctx.now
+    )
     return listed(ctx, USER, listing, query, path=f"/groups/{group.id}/users")
 
 
@@ -139,7 +142,9 @@ def list_users_in_group(ctx: Context, group: Group, query: Query) -> Page:
 )  # fmt: skip
 def list_groups_for_user(ctx: Context, user: User, query: Query) -> Page:
     """List the groups in which a user is."""
-    listing = Listing(GROUPS).where("user_groups.id in (select group_id from memberships where user_id = ?)", user.id)
+    listing = Listing(GROUPS).where(
+        f"user_groups.id in (select group_id from memberships where user_id = ? and {LASTING})", user.id, ctx.now
+    )
     return listed(ctx, GROUP, listing, query, path=f"/users/{user.id}/groups")
 
 
@@ -148,9 +153,13 @@ def list_groups_for_user(ctx: Context, user: User, query: Query) -> Page:
     allow=f"rule:admin_required or role:manager and {_BOTH}", load=load_user_in_group, ok=204,
 )  # fmt: skip
 def add_user_to_group(ctx: Context, pair: UserInGroup) -> Reply:
-    """Add a user to a group."""
-    if not is_member(ctx, pair):
-        MEMBERSHIPS.insert(ctx.tx, Membership(user_id=pair.user.id, group_id=pair.group.id))
+    """Add a user to a group; a membership that would have ended lasts from now on."""
+    found = MEMBERSHIPS.get(ctx.tx, user_id=pair.user.id, group_id=pair.group.id)
+    membership = Membership(user_id=pair.user.id, group_id=pair.group.id)
+    if found is None:
+        MEMBERSHIPS.insert(ctx.tx, membership)
+    elif found.expires_at is not None:
+        MEMBERSHIPS.save(ctx.tx, membership, ("expires_at", "idp_id"))
     return Reply()
 
 
@@ -178,4 +187,5 @@ def remove_user_from_group(ctx: Context, pair: UserInGroup) -> Reply:
 
 def is_member(ctx: Context, pair: UserInGroup) -> bool:
     """Whether the user is in the group."""
-    return MEMBERSHIPS.get(ctx.tx, user_id=pair.user.id, group_id=pair.group.id) is not None
+    found = MEMBERSHIPS.get(ctx.tx, user_id=pair.user.id, group_id=pair.group.id)
+    return found is not None and (found.expires_at is None or found.expires_at > ctx.now)

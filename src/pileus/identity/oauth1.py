@@ -191,7 +191,7 @@ def authorize_request_token(ctx: Context, token: RequestToken, body: dict[str, A
     mine = ctx.caller.token
     if isinstance(mine, Payload) and mine.delegated:
         raise Forbidden("A token of what a user delegated cannot authorize a request token.")
-    held: dict[str, str] = dict(effective_roles(ctx.tx, ctx.user_id, "project", token.project_id))
+    held: dict[str, str] = dict(effective_roles(ctx.tx, ctx.user_id, "project", token.project_id, ctx.now))
     by_name = {name: role_id for role_id, name in held.items()}
     chosen = {role.get("id") or by_name.get(role.get("name", ""), "") for role in body["roles"]}
     if not chosen <= held.keys():

@@ -88,7 +88,7 @@ def list_projects(ctx: Context, query: Query) -> Page:
 )  # fmt: skip
 def list_user_projects(ctx: Context, user: User, query: Query) -> Page:
     """List the projects on which a user has a role by whatever way."""
-    listing = Listing(PROJECTS).where(f"projects.id in ({REACHABLE})", user.id, user.id)
+    listing = Listing(PROJECTS).where(f"projects.id in ({REACHABLE})", user.id, user.id, ctx.now)
     return listed(ctx, PROJECT, listing.equals("is_domain", [False]), query, path=f"/users/{user.id}/projects")
 
 

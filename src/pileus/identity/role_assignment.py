@@ -20,6 +20,7 @@ from pileus.http.app import Call
 from pileus.identity.project import load_project
 from pileus.identity.project_tree import subtree_below
 from pileus.identity.service import ADMIN, DOMAIN_READER, IDENTITY, links_beside, own_domain
+from pileus.identity.standing import LASTING
 
 _NOT_TOGETHER = (
     ("scope.domain.id", "scope.project.id"), ("scope.domain.id", "scope.system"), ("scope.project.id", "scope.system"),
@@ -84,6 +85,7 @@ class Filters(Struct, frozen=True, kw_only=True):
     domain_id: str | None = None  # the targets are in this domain, or it
     inherited: bool | None = None
     effective: bool = False
+    now: float
 
 
 def read_filters(ctx: Context, query: Query) -> Filters:
@@ -100,6 +102,7 @@ def read_filters(ctx: Context, query: Query) -> Filters:
     return Filters(
         user_id=query.one("user.id"), group_id=query.one("group.id"), role_id=query.one("role.id"),
         targets=read_targets(ctx, query), domain_id=ctx.caller.domain_id, inherited=inherited, effective=effective,
+        now=ctx.now,
     )  # fmt: skip
 
 
@@ -157,7 +160,7 @@ def effects(tx: Tx, wanted: Filters) -> list[Effect]:
     inherited = equal("inherited", wanted.inherited)
     parts = {
         "direct": both([*equal("user_id", wanted.user_id), *inherited]),
-        "member": both([*equal("memberships.user_id", wanted.user_id), *inherited]),
+        "member": both([*equal("memberships.user_id", wanted.user_id), (LASTING, [wanted.now]), *inherited]),
         "kept": both(in_targets("target_id", wanted)),
         "spread": both(in_targets("below.id", wanted)),
         "where": both(equal("means.role_id", wanted.role_id)),

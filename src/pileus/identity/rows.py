@@ -50,10 +50,12 @@ class Group(Struct, frozen=True, kw_only=True):
 
 
 class Membership(Struct, frozen=True, kw_only=True):
-    """A user in a group."""
+    """A user in a group; one that a federated log-in brought ends by itself."""
 
     user_id: str
     group_id: str
+    expires_at: float | None = None
+    idp_id: str | None = None  # the identity provider that said so
 
 
 class Role(Struct, frozen=True, kw_only=True):

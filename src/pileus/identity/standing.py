@@ -25,7 +25,10 @@ found(role_id) as (select role_id from given union
 select roles.id, roles.name from roles join found on roles.id = found.role_id where roles.domain_id is null
 order by roles.name
 """
-_ACTOR = "(user_id = ? or group_id in (select group_id from memberships where user_id = ?))"
+# Memberships that have not ended; the time is the parameter.
+LASTING = "(memberships.expires_at is null or memberships.expires_at > ?)"
+_GROUPS = f"select group_id from memberships where user_id = ? and {LASTING}"
+_ACTOR = f"(user_id = ? or group_id in ({_GROUPS}))"
 ROLES_ON_TARGET = f"""
 with recursive above(id, parent_id, depth) as (select id, parent_id, 0 from projects where id = ? union all
     select projects.id, projects.parent_id, above.depth + 1 from projects join above on projects.id = above.parent_id),
@@ -43,14 +46,20 @@ with recursive given(role_id) as (select id from roles where id in ({marks})),
     + _NAMED
 )
 
-# Ids of all projects and domains on which a user (given twice) has a role by whatever way.
-REACHABLE = """
+# Ids of all projects and domains on which a user (given twice) has a role now (the time) by whatever way.
+REACHABLE = f"""
 with recursive mine(target_id, inherited) as (select target_id, inherited from role_assignments
     where target_id is not null
-    and (user_id = ? or group_id in (select group_id from memberships where user_id = ?))),
+    and {_ACTOR}),
 below(id) as (select projects.id from projects join mine on projects.parent_id = mine.target_id
     and mine.inherited = 1 union select projects.id from projects join below on projects.parent_id = below.id)
 select target_id from mine where inherited = 0 union select id from below
+"""
+
+
+_PROVIDER_DISABLED = """
+select 1 from federated_users join identity_providers on identity_providers.id = federated_users.idp_id
+where federated_users.user_id = ? and identity_providers.enabled = 0
 """
 
 
@@ -86,12 +95,12 @@ class Standing(Struct, frozen=True, kw_only=True):
         return given.expires_at if given is not None else None
 
 
-def effective_roles(tx: Tx, user_id: str, scope: ScopeKind, target_id: str) -> list[tuple[str, str]]:
+def effective_roles(tx: Tx, user_id: str, scope: ScopeKind, target_id: str, now: float) -> list[tuple[str, str]]:
     """(id, name) of all roles: direct, by groups, inherited from above, implied; without those of domains."""
     if scope == "system":
-        rows = tx.all(ROLES_ON_SYSTEM, user_id, user_id)
+        rows = tx.all(ROLES_ON_SYSTEM, user_id, user_id, now)
     else:
-        rows = tx.all(ROLES_ON_TARGET, target_id, user_id, user_id)
+        rows = tx.all(ROLES_ON_TARGET, target_id, user_id, user_id, now)
     return [(str(r[0]), str(r[1])) for r in rows]
 
 
@@ -111,7 +120,17 @@ def user_and_domain(tx: Tx, user_id: str) -> tuple[User, Project]:
     domain = PROJECTS.get(tx, id=user.domain_id)
     if domain is None or not domain.enabled:
         raise Refused(f"the domain of user {user_id} is disabled")
+    if tx.one(_PROVIDER_DISABLED, user_id) is not None:
+        raise Refused(f"the identity provider of user {user_id} is disabled")
     return user, domain
+
+
+def memberships_end(tx: Tx, who: Standing, now: float) -> float | None:
+    """When the first group membership ends of those on which a standing rests; None: all of them last."""
+    ids = [user.id for user in (who.user, *who.partners)]
+    marks = ", ".join("?" * len(ids))
+    row = tx.one(f"select min(expires_at) from memberships where expires_at > ? and user_id in ({marks})", now, *ids)
+    return None if row is None else row[0]
 
 
 def standing(
@@ -133,7 +152,7 @@ def standing(
         return _by_trust(tx, trust_id, who, now)
     if key_id and not _has_key(tx, key_id, user_id, target_id):
         raise Refused("the key that signed is gone")
-    roles = effective_roles(tx, user_id, scope, target_id)
+    roles = effective_roles(tx, user_id, scope, target_id, now)
     credential, rules, access_token = None, None, None
     if access_token_id:
         access_token = _access_token(tx, access_token_id, user_id, target_id, now)
@@ -175,7 +194,7 @@ def _by_trust(tx: Tx, trust_id: str, who: Standing, now: float) -> Standing:
         raise Refused(f"trust {trust_id} has expired")
     if who.user.id != (trust.trustor_user_id if trust.impersonation else trust.trustee_user_id):
         raise Refused(f"trust {trust_id} is of others")
-    roles = _held(tx, trust.roles, effective_roles(tx, trust.trustor_user_id, "project", trust.project_id))
+    roles = _held(tx, trust.roles, effective_roles(tx, trust.trustor_user_id, "project", trust.project_id, now))
     if not roles:
         raise Refused(f"trust {trust_id} gives no role")
     others = sorted(parties(tx, trust) - {who.user.id})

@@ -27,6 +27,7 @@ SCOPES: tuple[ScopeKind, ...] = ("unscoped", "project", "domain", "system")
 # The order is part of the token's format: new methods go to the end.
 METHODS = ("password", "token", "application_credential", "totp", "external", "oauth1", "ec2credential", "mapped",
            "saml2", "openid", "oauth2_credential")  # fmt: skip
+FEDERATED = frozenset(("mapped", "saml2", "openid"))  # whoever came by these, an identity provider vouched for
 
 
 class Payload(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from pileus.db.rows import Table
 from pileus.identity.catalog import Catalog
 from pileus.identity.certificate import keeps_certificate
 from pileus.identity.keys import KeyRing, create_ring, rotate
-from pileus.identity.standing import Refused, Standing, standing
+from pileus.identity.standing import Refused, Standing, memberships_end, standing
 from pileus.identity.token import TOKEN_SECONDS, Payload, new_audit_id, read, sign
 from pileus.identity.watched import changed, version
 
@@ -44,6 +44,7 @@ class Known(Struct, kw_only=True):
     standing: Standing
     caller: Caller
     version: int
+    again_at: float | None  # when it must be judged anew: a group membership on which it rests ends
     bodies: dict[bool, bytes] = {}  # rendered answers of validation, with and without the catalog
 
 
@@ -94,7 +95,7 @@ class Tokens:
         """
         at = version(tx)
         known = self._known.get(token)
-        if known is None or known.version != at:
+        if known is None or known.version != at or (known.again_at is not None and known.again_at <= now):
             known = self._judge(tx, token, now, at, window)
             if known is None:
                 self._known.pop(token, None)
@@ -128,7 +129,8 @@ class Tokens:
         if payload.certificate and not keeps_certificate(tx, payload.user_id, payload.certificate):
             return None
         return Known(
-            token=token, payload=payload, standing=who, caller=caller_of(payload, who), version=at, bodies={}
+            token=token, payload=payload, standing=who, caller=caller_of(payload, who), version=at,
+            again_at=memberships_end(tx, who, now), bodies={},
         )  # fmt: skip
 
     def _remember(self, known: Known) -> None:

@@ -135,7 +135,7 @@ def chosen_roles(ctx: Context, body: dict[str, Any]) -> list[str]:
     """Ids of the roles to delegate; raises Forbidden for one that the trustor does not have on the project."""
     if PROJECTS.get(ctx.tx, id=body["project_id"], is_domain=False) is None:
         raise NotFound(f"Could not find project: {body['project_id']}.")
-    held: dict[str, str] = dict(effective_roles(ctx.tx, ctx.user_id, "project", body["project_id"]))
+    held: dict[str, str] = dict(effective_roles(ctx.tx, ctx.user_id, "project", body["project_id"], ctx.now))
     by_name = {name: role_id for role_id, name in held.items()}
     chosen = set()
     for role in body["roles"]:
