@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from direct import DEMO
 from network_lab import B, Lab, legs, routed, tear_down, tenant
+from pileus.core.nodes import ALIVE_SECONDS
 from pileus.core.policy import Enforcer
 from pileus.drivers.switch.fake import FakeSwitch
 from pileus.network import drivers
@@ -74,6 +75,30 @@ def test_nodes_know_each_others_ports_and_one_serves(lab: Lab) -> None:
     lab.run()
     assert not lab.standing(2, "segment") and lab.standing(1, "segment")[net["id"]].peers == ()
     assert lab.view(first).up
+
+
+@pytest.mark.parametrize("node", [1, 2])
+def test_a_port_is_up_only_when_dhcp_answers_to_it(lab: Lab, node: int) -> None:
+    """Its network stands and is served by node 1; whatever is stepped first, no guest asks in vain."""
+    net, _ = tenant(lab)
+    lab.plug(net["id"], 1)
+    lab.plug(net["id"], 2, server="s2")
+    lab.run()
+    port_id, rounds = lab.plug(net["id"], node, server="fast", dns_name="fast"), 0
+    while not lab.view(port_id).up:
+        if not lab.worker.run_one():
+            lab.now += 0.05
+        known = {host.port_id for host in lab.standing(1, "segment")[net["id"]].hosts}
+        assert port_id in known or lab.view(port_id).status == "BUILD", "it is up, and DHCP does not know it"
+        rounds += 1
+        assert rounds < 200
+    lab.db.transact(lambda tx: network.unbind_port(tx, port_id, lab.now))
+    lab.run()
+    lab.call("PUT", f"/ports/{port_id}", {"port": {"fixed_ips": [{"ip_address": "10.0.0.77"}]}})
+    lab.db.transact(lambda tx: network.bind_port(tx, port_id, lab.node(node), lab.now))
+    lab.run()
+    assert ("10.0.0.77",) in [host.ips for host in lab.standing(1, "segment")[net["id"]].hosts]
+    assert lab.view(port_id).up
 
 
 def test_a_port_moves_to_another_node(lab: Lab) -> None:
@@ -175,12 +200,31 @@ def test_routers_and_dhcp_follow_when_their_node_falls_silent(lab: Lab) -> None:
 
 def test_one_node_away_does_not_hold_up_the_others(lab: Lab) -> None:
     net, _ = tenant(lab)
+    lab.plug(net["id"], 2)
+    lab.run()
     lab.plug(net["id"], 1)
     lab.run()
+    assert lab.standing(2, "segment")[net["id"]].serves
     lab.down.add(lab.node(1))
     port_id = lab.plug(net["id"], 2)
     lab.run(10)
     assert lab.view(port_id).up
+
+
+def test_a_port_waits_for_dhcp_no_longer_than_its_node_counts_as_alive(lab: Lab) -> None:
+    net, _ = tenant(lab)
+    lab.plug(net["id"], 1)
+    lab.run()
+    assert lab.standing(1, "segment")[net["id"]].serves
+    lab.down.add(lab.node(1))
+    port_id = lab.plug(net["id"], 2)
+    lab.run(10)
+    assert not lab.view(port_id).up and lab.view(port_id).status == "BUILD"
+    lab.now += ALIVE_SECONDS
+    lab.report(lab.node(2))
+    lab.db.transact(lambda tx: network.compare_node(tx, lab.node(2), {}, lab.now))
+    lab.run(10)
+    assert lab.view(port_id).up and lab.standing(2, "segment")[net["id"]].serves
 
 
 def test_after_a_reboot_everything_stands_again(lab: Lab) -> None:

@@ -71,9 +71,9 @@ class AddressesView(Struct, frozen=True, kw_only=True):
     id: str
     network_name: str
     mac_address: str
-    fixed_ips: tuple[tuple[str, str], ...]  # (ip, subnet_id)
-    floating_ips: tuple[tuple[str, str], ...]  # (fixed, floating)
-    security_groups: tuple[str, ...]
+    fixed_ips: Sequence[str]
+    floating_ips: Sequence[tuple[str, str]]  # (fixed, floating)
+    security_groups: Sequence[str]
 
 
 class _Plugged(Struct, frozen=True, kw_only=True):
@@ -229,9 +229,9 @@ def addresses_of(tx: Tx, device_ids: Sequence[str]) -> list[AddressesView]:
             id=port.id,
             network_name=networks[port.network_id].name,
             mac_address=port.mac_address,
-            fixed_ips=tuple((f.ip_address, f.subnet_id) for f in port.fixed_ips),
-            floating_ips=tuple(floating.get(port.id, ())),
-            security_groups=tuple(port.security_groups),
+            fixed_ips=[f.ip_address for f in port.fixed_ips],
+            floating_ips=floating.get(port.id, ()),
+            security_groups=port.security_groups,
         )
         for port in ports
     ]

@@ -24,6 +24,7 @@ class Life(Struct, kw_only=True):
     served_by: str | None
     fault: str
     arrived: list[str] = []  # nodes where it came to stand in this step
+    told: dict[str, str] = {}  # ports of which its DHCP server heard in this step, with what it heard
 
 
 class World(Protocol):
@@ -40,6 +41,9 @@ class World(Protocol):
     def ensure(self, life: Life, node_id: str) -> str: ...
 
     def remove(self, node_id: str) -> str: ...
+
+    def told(self, served_by: str) -> dict[str, str]:
+        """What its DHCP server now knows of ports, where that is news: by port id."""
 
 
 def step(life: Life, world: World) -> Outcome:
@@ -81,7 +85,10 @@ def _ensure(life: Life, world: World, wanted: set[str]) -> list[str]:
         why = world.ensure(life, node_id)
         if why:
             reasons.append(why)
-        elif node_id not in life.standing:
+            continue
+        if node_id == life.served_by:
+            life.told = world.told(node_id)
+        if node_id not in life.standing:
             life.standing.append(node_id)
             life.arrived.append(node_id)
     return reasons

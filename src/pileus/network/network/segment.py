@@ -44,7 +44,7 @@ def segment_on(picture: Picture, node_id: str, nodes: Sequence[str], served_by: 
         serves=serves, dhcp_mac=dhcp.mac_address if dhcp and serves else "",
         dhcp_ips=tuple(by_id[f.subnet_id].prefixed(f.ip_address) for f in dhcp.fixed_ips) if dhcp and serves else (),
         subnets=tuple(subnet_wish(subnet) for subnet in picture.subnets),
-        hosts=tuple(_host(port) for port in picture.ports if _is_guest(port)) if serves else (),
+        hosts=tuple(_host(port) for port in guests(picture)) if serves else (),
         domain=network.dns_domain.rstrip(".") or DOMAIN,
     )  # fmt: skip
 
@@ -69,8 +69,9 @@ def _peers(picture: Picture, node_id: str, served_by: str | None) -> tuple[drive
     return tuple(peers)
 
 
-def _is_guest(port: Port) -> bool:
-    return port.device_owner not in (DHCP, FLOATING, *OF_ROUTERS)
+def guests(picture: Picture) -> list[Port]:
+    """The ports that its DHCP server answers to."""
+    return [port for port in picture.ports if port.device_owner not in (DHCP, FLOATING, *OF_ROUTERS)]
 
 
 def _host(port: Port) -> drivers.Host:

@@ -6,8 +6,8 @@ from pileus.core.reconcile import GONE, Kind, Lease, Outcome, poke
 from pileus.db.connect import Database, Tx
 from pileus.network.network.lifecycle import Life, overdue, step
 from pileus.network.network.rows import NETWORKS
-from pileus.network.network.segment import Picture, segment_on
-from pileus.network.port.rows import DHCP, FLOATING, OF_ROUTERS, PORTS
+from pileus.network.network.segment import Picture, guests, segment_on
+from pileus.network.port.rows import DHCP, FLOATING, OF_ROUTERS, PORTS, dhcp_entry
 from pileus.network.reach import Hub, Reach, hosts_for
 from pileus.network.subnet.rows import SUBNETS, subnets_of
 
@@ -58,6 +58,12 @@ class NetworkWorld:
         wish = segment_on(self._picture, node_id, life.nodes, life.served_by)
         return self.reach.ensure(node_id, lambda switch: switch.ensure_segment(wish))
 
+    def told(self, served_by: str) -> dict[str, str]:
+        """What its DHCP server now knows of ports, where that is news."""
+        assert self._picture is not None, "told after it was ensured"
+        entries = [(port, dhcp_entry(port, served_by)) for port in guests(self._picture)]
+        return {port.id: entry for port, entry in entries if port.told != entry}
+
     def remove(self, node_id: str) -> str:
         """Remove the segment from a node."""
         return self.reach.remove(node_id, lambda switch: switch.remove_segment(self.network_id))
@@ -97,7 +103,7 @@ def load(tx: Tx, network_id: str) -> Life | None:
 
 
 def save(tx: Tx, life: Life, outcome: Outcome, now: float) -> None:
-    """Write what the step found out; ports and routers that waited for the segment look again."""
+    """Write what the step found out; ports and routers that waited for it look again."""
     if outcome == GONE:
         SUBNETS.delete(tx, network_id=life.id)
         NETWORKS.delete(tx, id=life.id)
@@ -115,6 +121,10 @@ def save(tx: Tx, life: Life, outcome: Outcome, now: float) -> None:
         ):  # fmt: skip
             poke(tx, "router", router_id, now)
     life.arrived.clear()
+    for port_id, entry in life.told.items():
+        PORTS.update(tx, {"told": entry}, id=port_id)
+        poke(tx, "port", port_id, now)
+    life.told.clear()
 
 
 def kind(db: Database, hub: Hub, clock: Callable[[], float]) -> Kind[Life]:

@@ -32,6 +32,9 @@ class Life(Struct, kw_only=True):
 class World(Protocol):
     """What the step may ask and do."""
 
+    def untold(self) -> str:
+        """ "" when the DHCP server of its network knows the port or there is none, else what is missing."""
+
     def ensure(self, node_id: str) -> PortSeen | None: ...
 
     def remove(self, node_id: str) -> str:
@@ -50,6 +53,8 @@ def step(life: Life, world: World) -> Outcome:
     if life.placed_on is None:
         life.placed_on, life.status, life.moved = life.node_id, "BUILD", True
         return AGAIN  # written down before anything is built there
+    if not life.up and (why := world.untold()):
+        return Wait(PACE, why, PATIENCE)  # a guest that is fast would ask in vain
     seen = world.ensure(life.placed_on)
     if seen is None or not seen.up:
         life.up, life.status = False, "BUILD"

@@ -17,7 +17,7 @@ from pileus.db.connect import Conflict, Tx
 from pileus.network import address
 from pileus.network.floating_ip.rows import let_go_of_port
 from pileus.network.network.rows import Network
-from pileus.network.port.rows import ADDRESSES, DHCP, OF_ROUTERS, PORTS, FixedIp, Port, poke_around
+from pileus.network.port.rows import ADDRESSES, DHCP, OF_ROUTERS, PORTS, FixedIp, Port, poke_around, poke_groups
 from pileus.network.subnet.rows import Subnet, subnets_of
 
 
@@ -140,8 +140,8 @@ def bind(tx: Tx, port: Port, node: Node, now: float) -> Port:
     PORTS.update(tx, {"node_id": node.id, "host": node.name, "updated_at": now}, id=port.id)
     changed = structs.replace(port, node_id=node.id, host=node.name)
     poke(tx, "port", port.id, now)
-    there = tx.one("select standing from networks where id = ?", port.network_id)
-    poke_around(tx, changed, now, at_once=there is None or node.id not in there[0])
+    poke(tx, "network", port.network_id, now)  # at once: the port waits for it
+    poke_groups(tx, changed, now)
     return changed
 
 

@@ -78,10 +78,16 @@ class Port(Struct, frozen=True, kw_only=True):
     device: str = ""
     netns: str = ""
     fault: str = ""
+    told: str = ""  # what the DHCP server of its network knows of it; written by the network's life alone
 
     @property
     def ips(self) -> tuple[str, ...]:
         return tuple(fixed.ip_address for fixed in self.fixed_ips)
+
+
+def dhcp_entry(port: Port, served_by: str) -> str:
+    """What `told` is once the DHCP server of its network, on this node, answers to the port as it is now."""
+    return " ".join((served_by, port.mac_address, *port.ips))
 
 
 class Address(Struct, frozen=True, kw_only=True):
@@ -130,9 +136,14 @@ def ports_by_id(tx: Tx, ids: Iterable[str]) -> dict[str, Port]:
     return {port.id: port for port in PORTS.all(tx, id=tuple(set(ids)), deleting=False)}
 
 
-def poke_around(tx: Tx, port: Port, now: float, *, at_once: bool = False) -> None:
-    """What a port's place or addresses matter to looks again: its network, its groups, those its rules name."""
-    poke(tx, "network", port.network_id, now if at_once else now + SOON)
+def poke_around(tx: Tx, port: Port, now: float) -> None:
+    """What a port's place or addresses matter to looks again: its network and groups."""
+    poke(tx, "network", port.network_id, now + SOON)
+    poke_groups(tx, port, now)
+
+
+def poke_groups(tx: Tx, port: Port, now: float) -> None:
+    """The groups of a port, and those that its rules name, look again."""
     for group_id in port.security_groups:
         poke(tx, "security_group", group_id, now + SOON)
     named = tx.all(

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterable
 
-from msgspec import structs
-
 from pileus.core.reconcile import GONE, Kind, Lease, Outcome, poke
 from pileus.db.connect import Database, Tx
 from pileus.network import drivers
 from pileus.network.network.rows import NETWORKS
 from pileus.network.port.lifecycle import Life, overdue, step
-from pileus.network.port.rows import PORTS, SOON, Port, poke_around
-from pileus.network.reach import Hub, Reach
+from pileus.network.port.rows import DHCP, PORTS, SOON, Port, dhcp_entry, poke_groups
+from pileus.network.reach import Hub, Reach, hosts_for
 from pileus.network.security_group.rows import SecurityGroupRule, rules_of
 
 STATUS = ("status", "placed_on", "up", "device", "netns", "fault")
@@ -21,6 +19,20 @@ class PortWorld:
 
     def __init__(self, reach: Reach, port_id: str):
         self.reach, self.port_id = reach, port_id
+
+    def untold(self) -> str:
+        """ "" when the DHCP server of its network knows the port, or no node could run one."""
+        return self.reach.db.read(self._untold)
+
+    def _untold(self, tx: Tx) -> str:
+        port = PORTS.get(tx, id=self.port_id)
+        network = NETWORKS.get(tx, id=port.network_id) if port else None
+        if port is None or network is None or (network.served_by and port.told == dhcp_entry(port, network.served_by)):
+            return ""
+        dhcp = PORTS.get(tx, network_id=network.id, device_owner=DHCP, deleting=False)
+        if dhcp is None or not hosts_for(tx, "network", self.reach.clock()):
+            return ""
+        return "the DHCP server of its network does not know it yet"
 
     def ensure(self, node_id: str) -> drivers.PortSeen | None:
         """Bring filters and tap of the port up to date; None while its network does not stand there."""
@@ -81,7 +93,9 @@ def save(tx: Tx, life: Life, outcome: Outcome, now: float) -> None:
         return
     PORTS.update(tx, {column: getattr(life, column) for column in STATUS}, id=life.id)
     if life.moved:
-        poke_around(tx, structs.replace(row, placed_on=life.placed_on), now)
+        poke_groups(tx, row, now)
+        if life.placed_on is None:
+            poke(tx, "network", row.network_id, now + SOON)
         life.moved = False
     if life.rose:
         _tell_owner(tx, row, now)
