@@ -55,6 +55,13 @@ class Reply:
     raw: bytes | None = None  # sent as it is, with content-type from `headers`
 
 
+Pack = Callable[[dict[str, Any]], Any]
+
+
+def _as_it_is(row: dict[str, Any]) -> Any:
+    return row
+
+
 @dataclass(eq=False)
 class Operation:
     """One operation of one service."""
@@ -121,15 +128,19 @@ class Operation:
         return target
 
     def call(
-        self, ctx: Context, body: Any, query: Any, path: Mapping[str, str], extra: Mapping[str, Any] | None = None
-    ) -> tuple[int, Any, Reply]:
-        """Check, run, render: (status, body to encode or None, reply); `extra` is what slow work found."""
+        self, ctx: Context, body: Any, query: Any, path: Mapping[str, str], extra: Mapping[str, Any] | None = None,
+        pack: Pack = _as_it_is,
+    ) -> tuple[int, Any, Reply]:  # fmt: skip
+        """Check, run, render: (status, body to encode or None, reply).
+
+        `extra` is what slow work found.  `pack` is given each row of a list as soon as it is rendered.
+        """
         target = self.check(ctx, body, path)
         given = {"ctx": ctx, "body": self._inner(body), "whole": body, "query": query, **path, **(extra or {})}
         arguments = {name: given.get(name, target) for name in self.wants}
         result = self.run(**arguments)
         reply = result if isinstance(result, Reply) else Reply(result)
-        return reply.status or self.ok, self._render(reply.body, ctx), reply
+        return reply.status or self.ok, self._render(reply.body, ctx, pack), reply
 
     def _inner(self, body: Any) -> Any:
         """The inside of the envelope that `takes` or the action names."""
@@ -139,13 +150,13 @@ class Operation:
             return body.get(self.takes.key)
         return body
 
-    def _render(self, result: Any, ctx: Context) -> Any:
+    def _render(self, result: Any, ctx: Context, pack: Pack) -> Any:
         if result is None or self.gives is None:
             return result
         if isinstance(self.gives, Many):
             page = result if isinstance(result, Page) else Page(result)
             fields = self.gives.fields
-            return {fields.plural: [fields.render(row, ctx) for row in page.rows], **page.beside}
+            return {fields.plural: [pack(fields.render(row, ctx)) for row in page.rows], **page.beside}
         return {self.gives.key: self.gives.render(result, ctx)}
 
 

@@ -5,7 +5,7 @@ text, times as seconds since the epoch).  A transaction function must be pure da
 may be run again after a serialization failure.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -34,6 +34,9 @@ class Tx(Protocol):
 
     def all(self, sql: str, *params: object) -> list[Row]:
         """All rows of a query."""
+
+    def each(self, sql: str, *params: object) -> Iterator[Row]:
+        """The rows of a query one by one: a long list is then never held twice."""
 
     def one(self, sql: str, *params: object) -> Row | None:
         """The first row of a query, or None."""

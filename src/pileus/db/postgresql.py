@@ -46,6 +46,9 @@ class PostgresqlTx:
     def all(self, sql: str, *params: object) -> list[Row]:
         return self._execute(sql, params).fetchall()
 
+    def each(self, sql: str, *params: object) -> Iterator[Row]:
+        return iter(self._execute(sql, params))
+
     def one(self, sql: str, *params: object) -> Row | None:
         return self._execute(sql, params).fetchone()
 

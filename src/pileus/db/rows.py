@@ -5,7 +5,7 @@ caches or tracks changes.
 """
 
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -41,22 +41,22 @@ class Table(Generic[R]):
         self.columns = tuple(row.__struct_fields__)
         hints = get_type_hints(row)
         self._json = {c: msgspec.json.Decoder(hints[c]) for c in self.columns if _is_json(hints[c])}
-        self._bool = {c for c in self.columns if hints[c] is bool}
-        self._special = tuple((i, c) for i, c in enumerate(self.columns) if c in self._json or c in self._bool)
+        self._convert: tuple[tuple[int, Callable[[Any], Any]], ...] = tuple(
+            (i, self._json[c].decode if c in self._json else bool)
+            for i, c in enumerate(self.columns)
+            if c in self._json or hints[c] is bool
+        )
         self.select = f"select {', '.join(f'{name}.{c}' for c in self.columns)} from {name}"
         marks = ", ".join("?" * len(self.columns))
         self._insert = f"insert into {name} ({', '.join(self.columns)}) values ({marks})"
 
     def load(self, values: Sequence[Any]) -> R:
         """A row struct from the values of `select`, in its order."""
-        if self._special:
+        if self._convert:
             values = list(values)
-            for i, column in self._special:
-                value = values[i]
-                if column in self._bool:
-                    values[i] = bool(value)
-                elif value is not None:
-                    values[i] = self._json[column].decode(value)
+            for i, convert in self._convert:
+                if values[i] is not None:
+                    values[i] = convert(values[i])
         return self.row(**dict(zip(self.columns, values)))  # noqa: B905 (`select` names exactly these columns)
 
     def value(self, column: str, value: Any) -> Any:
@@ -95,11 +95,11 @@ class Table(Generic[R]):
     def all(self, tx: Tx, *, order: str = "", **where: Any) -> list[R]:
         """All rows that match; `order` is SQL of ours, never of a request."""
         terms, params = self._where(where)
-        return [self.load(v) for v in tx.all(self.select + terms + (f" order by {order}" if order else ""), *params)]
+        return [self.load(v) for v in tx.each(self.select + terms + (f" order by {order}" if order else ""), *params)]
 
     def query(self, tx: Tx, rest: str, *params: Any) -> list[R]:
         """All rows of `select … from this table` followed by `rest` (joins, where, order)."""
-        return [self.load(v) for v in tx.all(f"{self.select} {rest}", *params)]
+        return [self.load(v) for v in tx.each(f"{self.select} {rest}", *params)]
 
     def count(self, tx: Tx, **where: Any) -> int:
         terms, params = self._where(where)

@@ -58,6 +58,9 @@ class SqliteTx:
     def all(self, sql: str, *params: object) -> list[Row]:
         return self.connection.execute(sql, params).fetchall()
 
+    def each(self, sql: str, *params: object) -> Iterator[Row]:
+        return iter(self.connection.execute(sql, params))
+
     def one(self, sql: str, *params: object) -> Row | None:
         row: Row | None = self.connection.execute(sql, params).fetchone()
         return row

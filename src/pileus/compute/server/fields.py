@@ -5,6 +5,7 @@ The tables read from a Shown: the row together with what was loaded beside it, o
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pileus.compute.server.rows import (
@@ -142,7 +143,12 @@ def host_status(server: Server, nodes: Mapping[str, Node], now: float) -> str:
 
 def host_id(server: Server) -> str:
     """The same for servers of one project on one node, and says nothing else of it."""
-    return hashlib.sha224(f"{server.project_id}{server.node_name}".encode()).hexdigest() if server.node_name else ""
+    return _digest(f"{server.project_id}{server.node_name}") if server.node_name else ""
+
+
+@lru_cache(1024)
+def _digest(text: str) -> str:
+    return hashlib.sha224(text.encode()).hexdigest()
 
 
 def addresses(row: Shown, *, extended: bool = True) -> dict[str, list[dict[str, Any]]]:
@@ -153,7 +159,7 @@ def addresses(row: Shown, *, extended: bool = True) -> dict[str, list[dict[str, 
     for port in row.ports:
         here = found.setdefault(port.network_name, [])
         outer = dict(port.floating_ips)
-        for ip, _ in port.fixed_ips:
+        for ip in port.fixed_ips:
             for kind, address in (("fixed", ip), ("floating", outer.get(ip))):
                 if address is None:
                     continue

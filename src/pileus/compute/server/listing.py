@@ -203,7 +203,7 @@ def _has_address(text: str, version: int) -> Keep:
     pattern = Pattern(text)
 
     def test(row: Shown) -> bool:
-        found = [ip for port in row.ports for ip, _ in port.fixed_ips if (":" in ip) == (version == 6)]
+        found = [ip for port in row.ports for ip in port.fixed_ips if (":" in ip) == (version == 6)]
         return any(pattern.found_in(ip) for ip in found)
 
     return test
