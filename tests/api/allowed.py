@@ -58,6 +58,12 @@ PUBLIC_PATHS = {
     ),
     "POST /identity/v3/auth/tokens": "it is how one gets a token",
     "POST /identity/v3/OS-OAUTH2/token": "it is how one gets a token",
+    **dict.fromkeys(
+        (f"{way} /identity/v3{path}" for way, path in (
+            ("POST", "/auth/OS-FEDERATION/saml2"), ("POST", "/auth/OS-FEDERATION/saml2/ecp"))),
+        "the token that is exchanged for an assertion stands in the body",
+    ),
+    "GET /identity/v3/OS-FEDERATION/saml2/metadata": "other clouds read there who this cloud is",
     "POST /identity/v3/OS-OAUTH1/request_token": "the request is signed",
     "POST /identity/v3/OS-OAUTH1/access_token": "the request is signed",
     "POST /identity/v3/users/{user_id}/password": "the old password must be given; it may have expired",

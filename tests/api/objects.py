@@ -220,17 +220,20 @@ class ObjectsOfDemo:
         self._keep("access_tokens", access.id)
 
     def _make_federation(self) -> None:
-        """An identity provider with a protocol and its mapping."""
+        """An identity provider with a protocol and its mapping, and a service provider."""
         rule = {"local": [{"user": {"name": "{0}"}}], "remote": [{"type": "NAME"}]}
         for path, key, fields in (
             ("mappings/read-acme", "mapping", {"rules": [rule]}),
             ("identity_providers/acme", "identity_provider", {"domain_id": "default"}),
             ("identity_providers/acme/protocols/openid", "protocol", {"mapping_id": "read-acme"}),
+            ("service_providers/away", "service_provider", {"auth_url": "http://a/v3", "sp_url": "http://a/saml2"}),
         ):
             self.ask("PUT", f"{IDENTITY}/OS-FEDERATION/{path}", {key: fields}, "admin")
         self._keep("mappings", "read-acme", private=False)
         self._keep("identity_providers", "acme", private=False)
         self._keep("protocols", "openid", private=False)
+        self._keep("service_providers", "away", private=False)
+        self._keep("websso", "openid", private=False)
 
     def _make_filters(self, service: str, endpoint: str) -> None:
         """Policies and groups of endpoints, and the configuration of a domain."""

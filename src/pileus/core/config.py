@@ -62,10 +62,30 @@ class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ip_network(proxy)  # ValueError says what is wrong with it
 
 
+class SamlProvider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An identity provider that speaks SAML 2.0."""
+
+    metadata: str  # file of its metadata; whose keys stand there may say who anybody is whom its mapping allows
+    entity_id: str = ""  # the entity in the file; "": there is one only
+    unsolicited: bool = False  # whether it may send users whom we did not send to it: another cloud's K2K does
+
+
+class Saml(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """SAML 2.0: this cloud as identity provider of others (K2K), and those whose word it takes itself."""
+
+    entity_id: str = ""  # of this cloud as identity provider; "": URL/identity/v3/OS-FEDERATION/saml2/idp
+    assertion_seconds: float = 300.0  # life of an assertion that this cloud makes
+    relay_state_prefix: str = "ss:mem:"  # of service providers that have none of their own
+    audiences: dict[str, str] = {}  # service provider → its entity id, where that is not its sp_url
+    providers: dict[str, SamlProvider] = {}  # by id of the identity provider
+
+
 class Federation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How users of identity providers elsewhere log in."""
 
     authorization_ttl_minutes: int = 0  # that mapped group memberships last, where a provider says nothing; 0: a token
+    trusted_dashboards: tuple[str, ...] = ()  # addresses that may get a token by way of the browser (websso)
+    saml: Saml = Saml()
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

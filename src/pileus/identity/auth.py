@@ -21,6 +21,7 @@ from pileus.http.app import Call
 from pileus.identity.domain import DOMAIN
 from pileus.identity.factors import prove
 from pileus.identity.federation.rows import FEDERATED_USERS
+from pileus.identity.federation.service_provider import enabled_providers
 from pileus.identity.login import (
     LOGIN,
     WRONG,
@@ -83,6 +84,8 @@ def token_body(ctx: Context, payload: Payload, who: Standing, *, catalog: bool) 
         if catalog:
             project_id = who.target.id if who.scope == "project" and who.target else ""
             body["catalog"] = tokens(ctx).catalog.render(ctx.tx, project_id=project_id, user_id=who.user.id)
+        if providers := enabled_providers(ctx.tx):
+            body["service_providers"] = providers
     if who.credential is not None:
         body["application_credential"] = credential_view(who)
     if who.trust is not None:
