@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pileus import __version__
 from pileus.compute.drivers import Hypervisor
@@ -24,6 +24,11 @@ from pileus.roles import joining
 from pileus.roles.joining import Membership
 from pileus.roles.kept import kept
 from pileus.volume.drivers import Block
+
+if TYPE_CHECKING:  # drivers are imported by the processes that use them
+    from pileus.drivers.block.file.driver import FileBlock
+    from pileus.drivers.hypervisor.qemu.driver import QemuHypervisor
+    from pileus.drivers.switch.linux import LinuxSwitch
 
 PHYSICAL = "public"  # name of the external network in the API
 GIB = 1 << 30
@@ -60,10 +65,15 @@ def build_hypervisor(config: Config, images: ImageCache) -> Hypervisor:
         from pileus.drivers.hypervisor import fake
 
         return kept(folder / "fake-hypervisor", fake.FakeMachine, fake.FakeHypervisor)
+    return _qemu(config, images)
+
+
+def _qemu(config: Config, images: ImageCache) -> "QemuHypervisor":
     from pileus.drivers.hypervisor.qemu.driver import QemuHypervisor
 
     uid = config.guest_uid
-    return QemuHypervisor(folder / "hypervisor", uid=uid, gid=uid, images=images, accelerator=config.accelerator)
+    folder = config.folder / "node" / "hypervisor"
+    return QemuHypervisor(folder, uid=uid, gid=uid, images=images, accelerator=config.accelerator)
 
 
 def build_switch(config: Config) -> OwnSwitch:
@@ -72,6 +82,10 @@ def build_switch(config: Config) -> OwnSwitch:
         from pileus.drivers.switch import fake
 
         return kept(config.folder / "node" / "fake-switch", fake.FakeMachine, fake.FakeSwitch)
+    return _linux(config)
+
+
+def _linux(config: Config) -> "LinuxSwitch":
     from pileus.drivers.switch import linux
 
     physical = {}
@@ -85,12 +99,16 @@ def build_switch(config: Config) -> OwnSwitch:
 
 def build_block(config: Config, images: ImageCache) -> Block:
     """The block driver that the configuration names."""
-    folder = config.folder / "node"
     if config.block == "fake":
         from pileus.drivers.block import fake
 
         own = node_id(config)
-        return kept(folder / "fake-block", fake.FakeMachine, lambda machine: fake.FakeBlock(machine, own))
+        folder = config.folder / "node" / "fake-block"
+        return kept(folder, fake.FakeMachine, lambda machine: fake.FakeBlock(machine, own))
+    return _files(config, images)
+
+
+def _files(config: Config, images: ImageCache) -> "FileBlock":
     from pileus.drivers.block.file.driver import FileBlock
     from pileus.drivers.block.file.places import PoolFolder
 
@@ -104,7 +122,7 @@ def build_block(config: Config, images: ImageCache) -> Block:
     }
     address = config.agent_address or config.controller_address
     reached = host_and_port(address)[0] if address else ""
-    return FileBlock(pools, folder / "block", images, node_id(config), config.guest_uid, listen=reached)
+    return FileBlock(pools, config.folder / "node" / "block", images, node_id(config), config.guest_uid, listen=reached)
 
 
 def prepare(config: Config) -> None:
@@ -113,7 +131,7 @@ def prepare(config: Config) -> None:
     if config.switch == "linux":
         if not mounted(NAMESPACES):
             (config.folder / "node" / OURS).touch()
-        build_switch(config).prepare()  # type: ignore[attr-defined]
+        _linux(config).prepare()
 
 
 def tear_down(config: Config) -> None:
@@ -124,13 +142,13 @@ def tear_down(config: Config) -> None:
     """
     images = build_image_cache(config, joining.membership(config))
     if config.hypervisor == "qemu":
-        hypervisor = build_hypervisor(config, images)
-        hypervisor.go_down(GUEST_SECONDS)  # type: ignore[attr-defined]
-        hypervisor.close()  # type: ignore[attr-defined]
+        hypervisor = _qemu(config, images)
+        hypervisor.go_down(GUEST_SECONDS)
+        hypervisor.close()
     if config.block == "file":
-        build_block(config, images).close()  # type: ignore[attr-defined]
+        _files(config, images).close()
     if config.switch == "linux":
-        build_switch(config).destroy()  # type: ignore[attr-defined]
+        _linux(config).destroy()
         forget_mount(config.folder / "node" / OURS)
 
 
