@@ -5,8 +5,10 @@ import random
 import pytest
 
 from pileus.core.ids import new_hex
+from pileus.core.paging import Listing, Query
 from pileus.db.connect import Conflict, Database, Tx
 from pileus.identity.bootstrap import bootstrap
+from pileus.identity.listing import filters
 from pileus.identity.project_tree import parents_above, subtree_below
 from pileus.identity.role_assignment import Filters, effects, stored
 from pileus.identity.rows import (
@@ -28,6 +30,7 @@ from pileus.identity.rows import (
 from pileus.identity.standing import Refused, effective_roles, standing
 from pileus.identity.token import Payload, new_audit_id
 from pileus.identity.tokens import revoke, revoked
+from pileus.identity.user import USER
 from pileus.identity.watched import version
 
 
@@ -201,3 +204,27 @@ def test_revocations_are_kept_until_the_token_would_have_expired(ready: Database
     assert found == [True, True, True, False, False]
     ready.transact(lambda tx: revoke(tx, payload(), 200.0))
     assert len(ready.read(lambda tx: tx.all("select * from revoked_tokens"))) == 0
+
+
+def test_inexact_filters_mean_the_same_on_each_engine(ready: Database) -> None:
+    def names(condition: str, value: str) -> set[str]:
+        listing = Listing(USERS).equals("domain_id", ["far"])
+        filters(USER, listing, Query({condition: [value]}))
+        return {u.name for u in ready.read(lambda tx: listing.page(tx, sort=[("name", False)]))}
+
+    def fill(tx: Tx) -> None:
+        PROJECTS.insert(tx, Project(id="far", name="far", domain_id=None, parent_id=None, is_domain=True))
+        for name in ("Alpha_1", "alpha%2", "BETA", "x", "O'Hara!"):
+            USERS.insert(tx, User(id=new_hex(), name=name, domain_id="far", password_expires_at=100.0))
+
+    ready.transact(fill)
+    for condition, value, expected in (
+        ("name", "BETA", {"BETA"}),
+        ("name__contains", "lpha", {"Alpha_1", "alpha%2"}), ("name__contains", "LPHA", set()),
+        ("name__icontains", "LPHA", {"Alpha_1", "alpha%2"}), ("name__startswith", "a", {"alpha%2"}),
+        ("name__istartswith", "a", {"Alpha_1", "alpha%2"}), ("name__endswith", "_1", {"Alpha_1"}),
+        ("name__iendswith", "eta", {"BETA"}), ("name__iexact", "beta", {"BETA"}), ("name__contains", "%", {"alpha%2"}),
+        ("name__endswith", "longer than any name", set()), ("name__contains", "O'Hara!", {"O'Hara!"}),
+        ("password_expires_at", "neq:1970-01-01T00:01:40Z", set()),
+    ):  # fmt: skip
+        assert names(condition, value) == expected, (condition, value)

@@ -51,6 +51,7 @@ class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hash_passes: int = 2
     redelegations: int = 3  # how deep trusts may be passed on
     receipt_seconds: float = 300.0  # time to give the further factors of a log-in
+    list_limit: int = 0  # rows that a list without `limit` shows at most, then it says "truncated"; 0: all
     enforcement_model: Literal["flat", "strict_two_level"] = "flat"  # how limits of projects and domains go together
     allow_expired_window: float = 172_800.0  # seconds for which services may still use a user's token that expired
     trusted_user_header: str = ""  # a header in which a proxy before us says who it let in (REMOTE_USER); "": none

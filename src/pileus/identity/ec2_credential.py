@@ -10,12 +10,12 @@ from pileus.core.context import Context
 from pileus.core.errors import Forbidden
 from pileus.core.fields import Field, Fields
 from pileus.core.ids import new_hex
-from pileus.core.op import Many, Reply
+from pileus.core.op import Many, Page, Reply
 from pileus.core.schema import Schema
 from pileus.identity.application_credential import check_unrestricted
 from pileus.identity.credential import CHANGE, CREDENTIALS, READ, Credential, check_owner, ec2_id, marked
 from pileus.identity.sealing import seal, unseal
-from pileus.identity.service import IDENTITY, of_user, seen
+from pileus.identity.service import IDENTITY, links_beside, of_user, seen
 from pileus.identity.token import Payload
 
 EC2 = Fields(
@@ -54,9 +54,10 @@ def load_ec2(ctx: Context, user_id: str, access: str) -> Credential:
     "GET", "/users/{user_id}/credentials/OS-EC2", rule="identity:ec2_list_credentials", allow=READ, load=of_user,
     gives=Many(EC2),
 )  # fmt: skip
-def list_ec2(ctx: Context, user_id: str) -> list[Credential]:
+def list_ec2(ctx: Context, user_id: str) -> Page:
     """List a user's EC2 credentials."""
-    return CREDENTIALS.all(ctx.tx, user_id=user_id, type="ec2", order="credentials.id")
+    found = CREDENTIALS.all(ctx.tx, user_id=user_id, type="ec2", order="credentials.id")
+    return Page(found, links_beside(ctx, f"/users/{user_id}/credentials/OS-EC2"))
 
 
 @IDENTITY.op(

@@ -141,7 +141,8 @@ def roles_given(ctx: Context, grant: Grant) -> Page:
     target = f"/{where}/{grant.target.id}" if grant.target else "/system"
     actor = "users" if isinstance(grant.actor, User) else "groups"
     found = ROLES.all(ctx.tx, id=ids, order="roles.name")
-    return Page(found, links_beside(ctx, f"{target}/{actor}/{grant.actor.id}/roles"))
+    here = f"{target}/{actor}/{grant.actor.id}/roles"
+    return Page(found, links_beside(ctx, f"/OS-INHERIT{here}/inherited_to_projects" if grant.inherited else here))
 
 
 def register(path: str, rules: tuple[str, str, str, str], *, inherited: bool = False) -> None:

@@ -5,13 +5,12 @@ Source: Identity API reference, v3.14.
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import urlencode
 
 from pileus.core.context import Context
-from pileus.core.errors import BadRequest, Forbidden, NotFound, Problem
+from pileus.core.errors import Forbidden, NotFound, Problem
 from pileus.core.fields import LATEST, Fields
-from pileus.core.op import Page, Service
-from pileus.core.paging import Listing, Query
+from pileus.core.op import Service
+from pileus.identity.listing import listed as listed  # every list of identity is asked alike
 
 R = TypeVar("R")
 
@@ -33,8 +32,6 @@ READER = f"{ADMIN} or {SYSTEM_READER}"
 DOMAIN_READER = f"{READER} or (role:reader and domain_id:%(domain_id)s)"
 DOMAIN_MANAGER = f"{ADMIN} or (role:manager and domain_id:%(domain_id)s)"
 
-LIST_LIMIT = 1000
-_TEXT_COMPARISONS = ("contains", "startswith", "endswith", "icontains", "istartswith", "iendswith")
 _RESERVED = frozenset(("id", "links", "domain_id", "parent_id", "is_domain"))
 
 
@@ -83,65 +80,6 @@ def seen(ctx: Context, rule: str, kind: str, identifier: str, row: R | None, tar
 def of_user(ctx: Context, user_id: str, **_path: str) -> Mapping[str, Any]:
     """Loader of what belongs to the user in the path, as rules see it."""
     return {"user_id": user_id}
-
-
-def listed(ctx: Context, fields: Fields, listing: Listing[Any], query: Query, *, path: str = "") -> Page:
-    """One page of a list as identity gives it: filters by field, `name__contains` and its like, sort, `links`."""
-    filters(fields, listing, query)
-    marker_id, limit = query.one("marker"), None
-    if "limit" in query:
-        limit = min(query.number("limit", LIST_LIMIT, least=1), LIST_LIMIT)
-    marker = listing.table.get(ctx.tx, id=marker_id) if marker_id else None
-    if marker_id and marker is None:
-        raise BadRequest(f"The marker {marker_id[:80]!r} is not in the list.")
-    rows = listing.page(ctx.tx, sort=sort_of(fields, query), limit=limit, marker=marker)
-    here = f"{ctx.url}/v3{path or '/' + fields.plural}"
-    following = None
-    if limit is not None and len(rows) == limit:
-        kept = {k: v for k, v in query.values.items() if k not in ("limit", "marker")}
-        following = f"{here}?{urlencode({**kept, 'limit': limit, 'marker': rows[-1].id}, doseq=True)}"
-    return Page(rows, {"links": {"self": here, "previous": None, "next": following}})
-
-
-def filters(fields: Fields, listing: Listing[Any], query: Query) -> None:
-    """Conditions from the query string; what is no filter of this list is ignored, as upstream does."""
-    columns = fields.columns("q")
-    hints = listing.table.row.__annotations__
-    for given in query.values:
-        name, _, comparison = given.partition("__")
-        if name not in columns:
-            continue
-        column, value = f"{listing.table.name}.{columns[name]}", query.one(given) or ""
-        if hints.get(columns[name]) is bool:
-            listing.where(f"{column} = ?", int(value.lower() not in ("false", "0", "no", "off")))
-        elif comparison == "iexact":
-            listing.where(f"lower({column}) = lower(?)", value)
-        elif comparison in _TEXT_COMPARISONS:
-            fold = ("lower(", ")") if comparison.startswith("i") else ("", "")
-            pattern = like(comparison, value)
-            listing.where(f"{fold[0]}{column}{fold[1]} like {fold[0]}?{fold[1]} escape '!'", pattern)
-        elif not comparison:
-            listing.where(f"{column} = ?", value)
-
-
-def sort_of(fields: Fields, query: Query) -> list[tuple[str, bool]]:
-    """(column, descending) of `sort_key` and `sort_dir`, ending in the id."""
-    key = query.one("sort_key")
-    if key is None or key == "id":
-        return [("id", query.one("sort_dir") == "desc")]
-    columns = fields.columns("s")
-    if key not in columns:
-        raise BadRequest(f"Invalid input for query parameter sort_key: {key[:80]!r}; one of {sorted(columns)}.")
-    down = query.one("sort_dir") == "desc"
-    return [(columns[key], down), ("id", down)]
-
-
-def like(comparison: str, value: str) -> str:
-    """The LIKE pattern of contains, startswith, endswith; the user's own % and _ are literal."""
-    escaped = value.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    before = "%" if comparison.lstrip("i") in ("contains", "endswith") else ""
-    after = "%" if comparison.lstrip("i") in ("contains", "startswith") else ""
-    return f"{before}{escaped}{after}"
 
 
 def self_link(plural: str) -> Callable[[Any, Context], dict[str, str]]:

@@ -65,7 +65,12 @@ USER = OpenFields(
         Field("password", "cu", NEW_PASSWORD),
         Field("original_password", "u", {"type": "string", "maxLength": MAX_LENGTH}),
         Field("options", "cru", USER_OPTIONS),
-        Field("password_expires_at", "r", get=lambda user, _ctx: iso_micro_z(user.password_expires_at)),
+        Field(
+            "password_expires_at",
+            "rq",
+            get=lambda user, _ctx: iso_micro_z(user.password_expires_at),
+            column="password_expires_at",
+        ),
         Field("links", "r", get=self_link("users")),
     ),
 )
