@@ -54,6 +54,7 @@ class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     list_limit: int = 0  # rows that a list without `limit` shows at most, then it says "truncated"; 0: all
     enforcement_model: Literal["flat", "strict_two_level"] = "flat"  # how limits of projects and domains go together
     allow_expired_window: float = 172_800.0  # seconds for which services may still use a user's token that expired
+    directory_seconds: float = 60.0  # after which what is known of a user in a directory is read again
     trusted_user_header: str = ""  # a header in which a proxy before us says who it let in (REMOTE_USER); "": none
     trusted_certificate_header: str = ""  # the same for the client's certificate (URL-encoded PEM); "": none
     trusted_proxies: tuple[str, ...] = ()  # addresses and networks of those who are believed in these two headers

@@ -10,8 +10,10 @@ from pileus.core.fields import Field
 from pileus.core.ids import new_hex
 from pileus.core.op import Many, Page, Reply
 from pileus.core.paging import Listing, Query
+from pileus.core.reconcile import forget
 from pileus.core.schema import BOOLEAN, LONG_TEXT
 from pileus.db.connect import Conflict
+from pileus.identity.directory_work import DIRECTORY
 from pileus.identity.passwords import forget_hashes
 from pileus.identity.rows import DEFAULT_DOMAIN, PROJECTS, Project
 from pileus.identity.service import (
@@ -161,4 +163,5 @@ def delete_domain(ctx: Context, domain: Project) -> Reply:
     forget_hashes(ctx.tx, f"user_id in ({users}) or project_id in ({projects})", domain.id, domain.id)
     ctx.tx.run(f"delete from password_hashes where owner_id in ({users})", domain.id)
     PROJECTS.delete(ctx.tx, id=domain.id)
+    forget(ctx.tx, DIRECTORY, domain.id)
     return Reply()

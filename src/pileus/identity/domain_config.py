@@ -4,36 +4,32 @@ Source: Identity API reference, "Domain configuration".
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pileus.core.context import Context
 from pileus.core.errors import BadRequest, Forbidden, NotFound
 from pileus.core.op import Reply
+from pileus.core.reconcile import forget, poke
 from pileus.core.schema import Schema
 from pileus.db.connect import Tx
+from pileus.identity.directory_work import DIRECTORY
 from pileus.identity.domain import load_domain
+from pileus.identity.domain_options import DOMAIN_OPTIONS, DomainOption
+from pileus.identity.ldap.options import LdapOptions, read_options
+from pileus.identity.mirror import lose_all, make_due
 from pileus.identity.rows import Project
 from pileus.identity.sealing import seal, unseal
 from pileus.identity.service import ADMIN, IDENTITY, READER
-from pileus.identity.watched import Watched
 
+DRIVERS = ("sql", "ldap")
 # Options and their defaults, by upstream's names; what is None here has none.
 OPTIONS: dict[str, dict[str, Any]] = {
     "identity": {"driver": "sql", "list_limit": None},
-    "ldap": {
-        "url": "ldap://localhost", "user": None, "password": None, "suffix": "cn=example,cn=com", "query_scope": "one",
-        "page_size": 0, "use_tls": False, "tls_cacertfile": None, "tls_req_cert": "demand", "connection_timeout": 10,
-        "user_tree_dn": None, "user_filter": None, "user_objectclass": "inetOrgPerson", "user_id_attribute": "cn",
-        "user_name_attribute": "sn", "user_description_attribute": "description", "user_mail_attribute": "mail",
-        "user_enabled_attribute": "enabled", "user_enabled_invert": False, "user_enabled_mask": 0,
-        "user_enabled_default": "True", "group_tree_dn": None, "group_filter": None,
-        "group_objectclass": "groupOfNames", "group_id_attribute": "cn", "group_name_attribute": "ou",
-        "group_member_attribute": "member", "group_members_are_ids": False, "group_desc_attribute": "description",
-    },
-}  # fmt: skip
+    "ldap": structs.asdict(LdapOptions()),
+}
 _HIDDEN = frozenset((("ldap", "password"),))  # stored, used, never shown
 Config = dict[str, dict[str, Any]]
 CONFIG: Schema = {
@@ -41,18 +37,6 @@ CONFIG: Schema = {
     "required": ["config"],
     "properties": {"config": {"type": "object", "minProperties": 1, "maxProperties": 64}},
 }
-
-
-class DomainOption(Struct, frozen=True, kw_only=True):
-    """One option of one domain."""
-
-    domain_id: str
-    group_name: str
-    option_name: str
-    sealed_value: str
-
-
-DOMAIN_OPTIONS = Watched(DomainOption, "domain_options", ("domain_id", "group_name", "option_name"))
 
 
 def config_of(ctx: Context, domain_id: str, *, hidden: bool = False) -> Config:
@@ -65,18 +49,47 @@ def config_of(ctx: Context, domain_id: str, *, hidden: bool = False) -> Config:
     return found
 
 
+def check_names(group: str, options: Iterable[str]) -> None:
+    """Refuse a group and options that there are not."""
+    if group not in OPTIONS:
+        raise Forbidden(f"config: there is no group {group[:64]!r}; one of {', '.join(OPTIONS)}.")
+    for option in options:
+        if option not in OPTIONS[group]:
+            raise Forbidden(f"config: there is no option {option[:64]!r} in the group {group}.")
+
+
 def check_config(config: Mapping[str, Any]) -> None:
-    """Refuse groups and options that there are not."""
+    """Refuse groups and options that there are not, and values that they cannot have."""
     for group, options in config.items():
-        if group not in OPTIONS:
-            raise Forbidden(f"config: there is no group {group[:64]!r}; one of {', '.join(OPTIONS)}.")
+        check_names(group, options if isinstance(options, dict) else ())
         if not isinstance(options, dict) or not options:
             raise BadRequest(f"config: the group {group} must be an object with at least one option.")
         for option, value in options.items():
-            if option not in OPTIONS[group]:
-                raise Forbidden(f"config: there is no option {option[:64]!r} in the group {group}.")
             if not isinstance(value, str | int | bool | None) or len(str(value)) > 4096:
                 raise BadRequest(f"config: {group}.{option} must be a text, a number or a boolean.")
+    check_values(config)
+
+
+def check_values(config: Mapping[str, Any]) -> None:
+    """Refuse values by which no directory could be asked."""
+    identity = config.get("identity", {})
+    if identity.get("driver", "sql") not in DRIVERS:
+        raise BadRequest(f"config: identity.driver must be one of {', '.join(DRIVERS)}.")
+    try:
+        read_options(config.get("ldap", {}))
+    except ValueError as error:
+        raise BadRequest(f"config: ldap: {error}.") from None
+
+
+def settle(ctx: Context, domain_id: str) -> None:
+    """After a change: the directory is read anew at once; without one its users and groups are no longer there."""
+    driver = DOMAIN_OPTIONS.get(ctx.tx, domain_id=domain_id, group_name="identity", option_name="driver")
+    if driver is not None and json.loads(unseal(ctx.settings.keys_folder, driver.sealed_value)) == "ldap":
+        make_due(ctx.tx, domain_id)
+        poke(ctx.tx, DIRECTORY, domain_id, ctx.now)
+    else:
+        lose_all(ctx.tx, domain_id)
+        forget(ctx.tx, DIRECTORY, domain_id)
 
 
 def store(ctx: Context, domain_id: str, config: Mapping[str, Mapping[str, Any]]) -> None:
@@ -136,7 +149,7 @@ def load_default(ctx: Context, group: str = "", option: str = "") -> Place:
 def checked(place: Place) -> Place:
     """Refuse to speak of groups and options that there are not."""
     if place.group:
-        check_config({place.group: {place.option or next(iter(OPTIONS.get(place.group, {"": ""}))): ""}})
+        check_names(place.group, [place.option] if place.option else ())
     return place
 
 
@@ -149,6 +162,7 @@ def create(ctx: Context, place: Place, whole: dict[str, Any]) -> Reply:
     check_config(whole["config"])
     replaced = remove(ctx.tx, place.domain_id)
     store(ctx, place.domain_id, whole["config"])
+    settle(ctx, place.domain_id)
     return Reply({"config": config_of(ctx, place.domain_id)}, status=200 if replaced else 201)
 
 
@@ -165,6 +179,7 @@ def update(ctx: Context, place: Place, whole: dict[str, Any]) -> dict[str, Any]:
         raise BadRequest("config: it must hold what the path names, and nothing else.")
     part(config_of(ctx, place.domain_id), place.group, place.option)
     store(ctx, place.domain_id, config)
+    settle(ctx, place.domain_id)
     return {"config": config_of(ctx, place.domain_id)}
 
 
@@ -172,6 +187,7 @@ def delete(ctx: Context, place: Place) -> Reply:
     """Forget options of a domain."""
     if not remove(ctx.tx, place.domain_id, place.group, place.option):
         raise NotFound("Could not find that in the domain configuration.")
+    settle(ctx, place.domain_id)
     return Reply()
 
 

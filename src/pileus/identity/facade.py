@@ -43,6 +43,7 @@ from pileus.identity import (
     versions,
 )
 from pileus.identity.bootstrap import bootstrap
+from pileus.identity.directory_work import kinds
 from pileus.identity.federation import identity_provider, mapping, protocol, saml_idp, scopes, service_provider
 from pileus.identity.keys import KeyRing, rotate
 from pileus.identity.recovery import caller_as, forget_keys, recover_administrator, rotate_credential_key
@@ -69,6 +70,7 @@ __all__ = [
     "command_event",
     "ensure_keys",
     "forget_keys",
+    "kinds",
     "limits_of",
     "project_view",
     "recover_administrator",

@@ -15,7 +15,10 @@ from pileus.db.connect import Tx
 from pileus.http.app import Call
 from pileus.http.proxies import told
 from pileus.identity.credential import CREDENTIALS, Credential
-from pileus.identity.login import WRONG, Proven, find_credential, find_user
+from pileus.identity.directories import Door, door_of
+from pileus.identity.directory_reads import log_in
+from pileus.identity.login import WRONG, Proven, find_credential, find_domain, find_user
+from pileus.identity.mirror import entry_of
 from pileus.identity.oauth1_signature import prove_access_token
 from pileus.identity.password_rules import NOBODY, count_failure, greet, greet_is_due, locked
 from pileus.identity.passwords import passwords, stored_hash
@@ -37,6 +40,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 async def prove_password(call: Call, given: Mapping[str, Any], *, expired: bool = False) -> Proven:
     """Whose password this is; raises Unauthorized.  `expired`: one that has expired is good too."""
+    if (place := await call.read(lambda ctx: in_directory(ctx, given))) is not None:
+        return await prove_by_directory(call, place, given)
     rules = call.app.settings.config.identity
 
     def look(ctx: Context) -> Attempt:
@@ -57,6 +62,33 @@ async def prove_password(call: Call, given: Mapping[str, Any], *, expired: bool 
     if found.greet:
         await call.write(lambda ctx: greet(ctx.tx, found.user_id, ctx.now))
     return Proven(user_id=found.user_id, hashes={found.user_id: found.stored})
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """The directory that knows somebody's password, and under which id; "": it is asked for their name."""
+
+    door: Door
+    local_id: str
+
+
+def in_directory(ctx: Context, given: Mapping[str, Any]) -> Place | None:
+    """Where the password of a user is checked; None: here."""
+    user = find_user(ctx.tx, given)
+    mapped = entry_of(ctx.tx, "user", user.id) if user is not None else None
+    if user is not None and mapped is None:
+        return None
+    domain = find_domain(ctx.tx, given["domain"]) if "id" not in given else None
+    domain_id = domain.id if domain else mapped.domain_id if mapped else ""
+    door = door_of(ctx, domain_id)
+    return Place(door=door, local_id=mapped.local_id if mapped and "id" in given else "") if door else None
+
+
+async def prove_by_directory(call: Call, place: Place, given: Mapping[str, Any]) -> Proven:
+    """Whose password this is by the word of a directory, which also counts wrong ones; raises Unauthorized."""
+    user_id = await log_in(call, place.door, given, place.local_id, given["password"])
+    if not user_id:
+        raise Unauthorized(WRONG)
+    return Proven(user_id=user_id)
 
 
 async def fail(call: Call, user_id: str) -> None:

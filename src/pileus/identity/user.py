@@ -16,9 +16,12 @@ from pileus.core.paging import Listing, Query
 from pileus.core.schema import BOOLEAN, NAME, Schema
 from pileus.db.connect import Conflict
 from pileus.http.app import Call
+from pileus.identity.directories import door_of
+from pileus.identity.directory_reads import Listed, narrowed, refresh_user, search_users
 from pileus.identity.domain import domain_for_new, require_domain
 from pileus.identity.factors import prove_password
 from pileus.identity.login import WRONG
+from pileus.identity.mirror import is_gone, read_only, refuse_change
 from pileus.identity.password_rules import FAILURES, check_age, check_pattern, greet, keep_password, past_hashes
 from pileus.identity.passwords import MAX_LENGTH, PASSWORD_HASHES, forget_hashes, passwords, stored_hash
 from pileus.identity.rows import PROJECTS, USERS, User
@@ -28,7 +31,6 @@ from pileus.identity.service import (
     DOMAIN_READER,
     IDENTITY,
     OpenFields,
-    listed,
     merged_options,
     own_domain,
     seen,
@@ -78,7 +80,10 @@ USER = OpenFields(
 
 def load_user(ctx: Context, user_id: str, **_path: str) -> User:
     """A user whom the caller may see."""
-    return seen(ctx, "identity:get_user", "user", user_id, USERS.get(ctx.tx, id=user_id))
+    found = USERS.get(ctx.tx, id=user_id)
+    if found is not None and not found.enabled and is_gone(ctx.tx, user_id):
+        found = None
+    return seen(ctx, "identity:get_user", "user", user_id, found)
 
 
 async def hash_new_password(call: Call) -> Mapping[str, Any]:
@@ -96,18 +101,21 @@ def given_password(ctx: Context, user: User, hashed: str) -> float | None:
     return keep_password(ctx.tx, user.id, user.options, hashed, rules, ctx.now, own=False)
 
 
-@IDENTITY.op("GET", "/users", rule="identity:list_users", allow=DOMAIN_READER, load=own_domain, gives=Many(USER))
-def list_users(ctx: Context, query: Query) -> Page:
+@IDENTITY.op(
+    "GET", "/users", rule="identity:list_users", allow=DOMAIN_READER, load=own_domain, gives=Many(USER),
+    slow=search_users,
+)  # fmt: skip
+def list_users(ctx: Context, query: Query, found: Listed | None) -> Page:
     """List users; a caller whose scope is a domain sees those in it."""
     listing = Listing(USERS)
     if ctx.caller.domain_id is not None:
         listing.equals("domain_id", [ctx.caller.domain_id])
-    return listed(ctx, USER, listing, query)
+    return narrowed(ctx, USER, listing, query, found)
 
 
 @IDENTITY.op(
     "GET", "/users/{user_id}", rule="identity:get_user", allow=f"{DOMAIN_READER} or user_id:%(id)s", load=load_user,
-    gives=USER,
+    gives=USER, slow=refresh_user,
 )  # fmt: skip
 def get_user(user: User) -> User:
     """Show a user; everybody may see themselves."""
@@ -123,6 +131,8 @@ def create_user(ctx: Context, body: dict[str, Any], hashed: str | None) -> User:
     domain_id = domain_for_new(ctx, body)
     ctx.enforce("identity:create_user", {"domain_id": domain_id})
     require_domain(ctx, domain_id)
+    if door := door_of(ctx, domain_id):
+        raise read_only("user", door.directory.name)
     check_default_project(ctx, body)
     user = User(
         id=new_hex(), name=body["name"], domain_id=domain_id, enabled=body.get("enabled", True),
@@ -157,6 +167,7 @@ def update_user(ctx: Context, user: User, body: dict[str, Any], hashed: str | No
     """Update a user; a new password, or disabling, ends all their tokens."""
     if body.get("domain_id", user.domain_id) != user.domain_id:
         raise BadRequest("domain_id cannot be changed.")
+    refuse_change(ctx.tx, "user", user.id)
     check_default_project(ctx, body)
     changes = USER.changes(user, body)
     if "options" in changes:
@@ -179,6 +190,7 @@ def update_user(ctx: Context, user: User, body: dict[str, Any], hashed: str | No
 @IDENTITY.op("DELETE", "/users/{user_id}", rule="identity:delete_user", allow=DOMAIN_MANAGER, load=load_user, ok=204)
 def delete_user(ctx: Context, user: User) -> Reply:
     """Delete a user with all that is theirs alone."""
+    refuse_change(ctx.tx, "user", user.id)
     forget_hashes(ctx.tx, "user_id = ?", user.id)
     FAILURES.delete(ctx.tx, user_id=user.id)
     PASSWORD_HASHES.delete(ctx.tx, owner_id=user.id)
@@ -217,6 +229,8 @@ async def prove_original(call: Call) -> Mapping[str, Any]:
     assert call.match is not None
     given, user_id, rules = call.body["user"], call.match.path["user_id"], call.app.settings.config.identity
     proof = await prove_password(call, {"id": user_id, "password": given["original_password"]}, expired=True)
+    if user_id not in proof.hashes:
+        raise read_only("user")
     check_pattern(rules, given["password"])
     for past in await call.read(lambda ctx: past_hashes(ctx.tx, user_id, rules)):
         if await passwords(rules).verify(user_id, past, given["password"]):

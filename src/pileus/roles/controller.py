@@ -114,6 +114,12 @@ def kinds(db: Database, hub: Connect, clock: Callable[[], float] = time.time) ->
     return {kind.name: kind for kind in found}
 
 
+def directories(config: Config, db: Database) -> dict[str, Kind[Any]]:
+    """The directories of identity, as kinds of work; unlike all else they need the keys of this cloud."""
+    found = identity.kinds(db, config.folder / "keys", config.identity.directory_seconds)
+    return {kind.name: kind for kind in found}
+
+
 def open_blob(config: Config) -> FileBlob:
     """The store of images on this machine."""
     return FileBlob(config.folder / "images")
@@ -166,7 +172,7 @@ class Settings:
 def run_worker(config: Config, owner: str = "") -> None:
     """The worker process of this controller, or one of another name beside it."""
     db = connect(config.database_url)
-    known = kinds(db, open_hub(config, db))
+    known = kinds(db, open_hub(config, db)) | directories(config, db)
     owner = owner or controller_id(config)
     Worker(db, known, threads=config.workers, lease_seconds=config.lease_seconds, owner=owner).run()
 

@@ -7,16 +7,18 @@ difference counts only when it is still there at every look within LOOKS × PAUS
 
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from pileus.compute import facade as compute
 from pileus.core.config import Config
 from pileus.core.nodes import NODES, Node
+from pileus.core.reconcile import Kind
 from pileus.db.connect import Database, Tx, connect
 from pileus.image import facade as image
 from pileus.network import facade as network
 from pileus.placement import facade as placement
 from pileus.roles import joining, node, traces
-from pileus.roles.controller import Connect, kinds, open_hub
+from pileus.roles.controller import Connect, directories, kinds, open_hub
 from pileus.roles.supervisor import processes
 from pileus.volume import facade as volume
 
@@ -47,18 +49,23 @@ def differences(config: Config) -> list[str]:
 
 def _look(config: Config, db: Database, hub: Connect) -> Iterator[str]:
     yield from _roles(config)
-    yield from contradictions(db, hub, time.time())
+    yield from contradictions(db, hub, time.time(), directories(config, db))
     own = node.node_id(config)
     for one in db.read(NODES.all):
         if one.id == own and config.switch == "linux":
             yield from _machine(config, db, one)
 
 
-def contradictions(db: Database, hub: Connect, now: float) -> Iterator[str]:
-    """Records against each other, the image store, the queue of work and the nodes' own words, at this moment."""
+def contradictions(
+    db: Database, hub: Connect, now: float, more: dict[str, Kind[Any]] | None = None
+) -> Iterator[str]:  # fmt: skip
+    """Records against each other, the image store, the queue of work and the nodes' own words, at this moment.
+
+    `more` are kinds of work besides those that every cloud has.
+    """
     yield from db.read(_records)
     yield from _blobs(db, hub)
-    yield from _work(db, hub, now)
+    yield from _work(db, kinds(db, hub) | (more or {}), now)
     for one in db.read(NODES.all):
         yield from _node(db, hub, one)
 
@@ -85,9 +92,8 @@ def _blobs(db: Database, hub: Connect) -> Iterator[str]:
     yield from (f"image store: {name} is missing" for name in wanted - there)
 
 
-def _work(db: Database, hub: Connect, now: float) -> list[str]:
+def _work(db: Database, known: dict[str, Kind[Any]], now: float) -> list[str]:
     """The queue: work for nothing, and work that nobody does."""
-    known = kinds(db, hub)
 
     def compare(tx: Tx) -> Iterator[str]:
         for kind, resource_id, due, why in tx.all("select kind, id, due, why from work"):
