@@ -352,6 +352,12 @@ def test_a_copy_that_nobody_wants_any_more_ends(tmp_path: Path) -> None:
         copy_file(tmp_path / "a", tmp_path / "b", 0, cancelled)
 
 
+def test_every_file_in_a_pool_is_told_of_whatever_it_is_left_from(files: Store) -> None:
+    for place in ("volumes/a.raw", "volumes/b.open", "snapshots/c.raw", "partial/volumes.d.raw"):
+        (files.folder / "second" / place).touch()
+    assert list(files.block.list_things()) == ["a", "b", "c", "d"]
+
+
 def test_a_volume_that_is_removed_while_it_is_filled_is_gone(files: Store) -> None:
     files.images.rounds = 0
     with files.images.file.open("r+b") as file:

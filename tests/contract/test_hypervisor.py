@@ -237,8 +237,9 @@ def test_a_disk_is_copied_as_it_is(bench: Bench) -> None:
             size = until(lambda: hypervisor.ensure_disk_copy(wish.id, disk.id, copy))
             assert hypervisor.ensure_disk_copy(wish.id, disk.id, copy) == size
             path = Path(hypervisor.disk_copy_path(copy))
-            assert path.stat().st_size == size
+            assert path.stat().st_size == size and list(hypervisor.list_disk_copies()) == [copy]
             assert until(lambda: hypervisor.remove_disk_copy(copy)) and not path.exists()
+            assert list(hypervisor.list_disk_copies()) == []
             with pytest.raises(LookupError):
                 hypervisor.disk_copy_path(copy)
     with pytest.raises(LookupError):

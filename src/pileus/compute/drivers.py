@@ -158,6 +158,12 @@ class Hypervisor(Protocol):
 
     def remove_disk_copy(self, copy_id: str) -> bool: ...
 
+    def list_disk_copies(self) -> Sequence[str]:
+        """Ids of all copies of disks of which this node has a file, unfinished ones included."""
+
+    def list_image_drafts(self) -> Sequence[str]:
+        """Ids of the images that are being made into raw files here, or of which a draft was left behind."""
+
     def diagnostics(self, guest_id: str) -> Mapping[str, object]: ...
 
     def inject_nmi(self, guest_id: str) -> None: ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pileus.compute import nodes, operations
-from pileus.compute.nodes import Report, expected_guests, node_report
+from pileus.compute.nodes import Report, expected_copies, expected_guests, node_report, powers_shown
 from pileus.compute.server import check, snapshot, world
 from pileus.compute.server.documents import instance
 from pileus.compute.server.rows import CONSOLE_TOKENS, NICS, SERVERS, VOLUMES, Server
@@ -18,8 +18,8 @@ from pileus.metadata import document
 from pileus.network import facade as network
 
 __all__ = [
-    "SERVICE", "Report", "console", "expected_guests", "inconsistencies", "kinds", "metadata_tree", "node_report",
-    "set_password",
+    "SERVICE", "Report", "console", "expected_copies", "expected_guests", "inconsistencies", "kinds", "metadata_tree",
+    "node_report", "powers_shown", "set_password",
 ]  # fmt: skip
 assert operations  # importing it registers every operation
 PASSWORD_LIMIT = 1020  # characters of base64, upstream's limit

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct, to_builtins
 
 from pileus.compute.drivers import Capabilities
-from pileus.compute.server.rows import SERVERS, Server
+from pileus.compute.server.rows import SERVERS, SNAPSHOTS, Server
 from pileus.compute.server.states import failed, wanted_power
 from pileus.core.nodes import ALIVE_SECONDS, NODES, Node
 from pileus.core.reconcile import poke
@@ -119,6 +119,18 @@ def _name_strangers(tx: Tx, report: Report) -> None:
 def expected_guests(tx: Tx, node_id: str) -> set[str]:
     """Ids of the servers of which a node may have a trace."""
     return {row[0] for row in tx.all("select id from servers where node_id = ?", node_id)}
+
+
+def expected_copies(tx: Tx, node_id: str) -> set[str]:
+    """Ids of the copies of disks that images are being made of."""
+    return {snapshot.id for snapshot in SNAPSHOTS.all(tx, node_id=node_id)}
+
+
+def powers_shown(tx: Tx, node_id: str) -> dict[str, str]:
+    """In which power the guests of a node were last seen, of servers that nobody is at work on; by server id."""
+    busy = {row[0] for row in tx.all("select id from work where kind = 'server' and due is not null")}
+    servers = SERVERS.all(tx, node_id=node_id, deleted=False)
+    return {server.id: server.seen.power for server in servers if server.id not in busy}
 
 
 def inconsistencies(tx: Tx) -> list[str]:

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -86,6 +86,10 @@ class ImageCache:
             raise LookupError(f"image {image.id} is not in the cache") from None
         return path
 
+    def drafts(self) -> Sequence[str]:
+        """Ids of the images of which there are unfinished files."""
+        return sorted({path.name.split(".")[0] for path in self.folder.glob("*.part")})
+
     def prune(self, keep: Collection[str] = (), unused_seconds: float = UNUSED_SECONDS) -> list[str]:
         """Remove raw files that nothing used for so long, but those of the image ids in `keep`; ids removed."""
         gone = []
@@ -98,7 +102,7 @@ class ImageCache:
 
     def _make(self, image: ImageSource) -> int:
         """Fetch, check, convert, and show the result under its name."""
-        drafts = [self.folder / f"{uuid.uuid4()}.part" for _ in range(2)]
+        drafts = [self.folder / f"{uuid.UUID(image.id)}.{uuid.uuid4()}.part" for _ in range(2)]
         fetched, raw = drafts
         try:
             self._fetch(image, fetched)

@@ -160,6 +160,11 @@ def expected_blobs(tx: Tx) -> set[str]:
     return {i.location for i in images if i.location} | {i.staged.name for i in images if i.staged}
 
 
+def with_bytes(tx: Tx) -> set[str]:
+    """Ids of the images that nodes may make raw files of."""
+    return {image.id for image in IMAGES.all(tx) if image.location}
+
+
 def passing_blobs(tx: Tx) -> set[str]:
     """Names that the blob store may hold besides, for now: bytes that are arriving, bytes that a step removes."""
     return {name for image in IMAGES.all(tx) for name in blobs_of(image)} - expected_blobs(tx)

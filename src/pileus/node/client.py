@@ -159,6 +159,12 @@ class HypervisorClient(Remote):
     def remove_disk_copy(self, copy_id: str) -> bool:
         return cast(bool, self._call("remove_disk_copy", copy_id=copy_id))
 
+    def list_disk_copies(self) -> Sequence[str]:
+        return cast(Sequence[str], self._call("list_disk_copies"))
+
+    def list_image_drafts(self) -> Sequence[str]:
+        return cast(Sequence[str], self._call("list_image_drafts"))
+
     def diagnostics(self, guest_id: str) -> Mapping[str, object]:
         return cast(Mapping[str, object], self._call("diagnostics", guest_id=guest_id))
 

@@ -2,11 +2,12 @@
 
 Four looks: the records among themselves, each node's own word (over its wire), the kernel of this
 machine, and the queue of work.  While the cloud works there is always something under way, so a
-difference counts only when it is still there at every look within LOOKS × PAUSE seconds.
+difference counts only when it is still there at every look within LOOKS × PAUSE seconds.  A guest that
+changed by itself is noticed at its node's next report, so that it gets that time and GRACE.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pileus.compute import facade as compute
@@ -19,10 +20,12 @@ from pileus.network import facade as network
 from pileus.placement import facade as placement
 from pileus.roles import joining, node, traces
 from pileus.roles.controller import Connect, directories, kinds, open_hub
+from pileus.roles.nodes_compared import powers, strangers
 from pileus.roles.supervisor import processes
 from pileus.volume import facade as volume
 
 LOOKS, PAUSE = 4, 1.0
+GRACE = 15.0  # seconds
 STUCK_SECONDS = 90.0  # overdue for so long, work is not being done: a lease lasts 60
 ROLES = ("supervisor", "agent", "api", "worker")
 
@@ -36,15 +39,20 @@ def differences(config: Config) -> list[str]:
     db = connect(config.database_url)
     try:
         hub = open_hub(config, db)
-        lasting = set(_look(config, db, hub))
-        for _ in range(LOOKS - 1):
-            if not lasting:
-                break
-            time.sleep(PAUSE)
-            lasting &= set(_look(config, db, hub))
-        return sorted(lasting)
+        found = lasting(lambda: _look(config, db, hub), (LOOKS - 1) * PAUSE)
+        found |= lasting(lambda: powers(db, hub), config.report_seconds + GRACE)
+        return sorted(found)
     finally:
         db.close()
+
+
+def lasting(look: Callable[[], Iterable[str]], seconds: float, pause: float = PAUSE) -> set[str]:
+    """The differences that every look within so many seconds finds; at once when there is none."""
+    found, ends = set(look()), time.monotonic() + seconds
+    while found and time.monotonic() < ends:
+        time.sleep(pause)
+        found &= set(look())
+    return found
 
 
 def _look(config: Config, db: Database, hub: Connect) -> Iterator[str]:
@@ -67,7 +75,7 @@ def contradictions(
     yield from _blobs(db, hub)
     yield from _work(db, kinds(db, hub) | (more or {}), now)
     for one in db.read(NODES.all):
-        yield from _node(db, hub, one)
+        yield from strangers(db, hub, one)
 
 
 def _roles(config: Config) -> Iterator[str]:
@@ -106,26 +114,6 @@ def _work(db: Database, known: dict[str, Kind[Any]], now: float) -> list[str]:
                 yield f"work: {kind} {resource_id} has been due for {now - due:.0f} s ({why or 'no reason given'})"
 
     return db.read(lambda tx: list(compare(tx)))
-
-
-def _node(db: Database, hub: Connect, one: Node) -> Iterator[str]:
-    """What a node says that it has, against what it should have."""
-    try:
-        guests = set(hub.hypervisor(one.id).list_guests())
-        things = hub.switch(one.id).list_things()
-        volumes = set(hub.block(one.id).list_things())
-    except OSError as error:
-        yield f"node {one.name}: {error}"
-        return
-    wanted = db.read(lambda tx: network.expected(tx, one.id))
-    yield from _strange(one, "guest", guests, db.read(lambda tx: compute.expected_guests(tx, one.id)))
-    yield from _strange(one, "volume or snapshot", volumes, db.read(lambda tx: volume.expected(tx, one.id)))
-    for kind, ids in things.items():
-        yield from _strange(one, kind, ids, wanted.get(kind, set()))
-
-
-def _strange(one: Node, kind: str, there: Iterable[str], wanted: set[str]) -> Iterator[str]:
-    yield from (f"node {one.name}: {kind} {thing} is nobody's" for thing in set(there) - wanted)
 
 
 def _machine(config: Config, db: Database, one: Node) -> Iterator[str]:

@@ -18,6 +18,11 @@ def expected(tx: Tx, node_id: str) -> set[str]:
     return ids | {clone_snapshot(r.reader_id) for r in READERS.all(tx) if r.server_id}
 
 
+def expected_copies(tx: Tx, node_id: str) -> set[str]:
+    """Ids of the copies that the hypervisor of this node makes of volumes that are open there."""
+    return {reader.reader_id for reader in READERS.all(tx, node_id=node_id)}
+
+
 def node_seen(tx: Tx, node_id: str, now: float) -> None:
     """Exports do not outlive a machine: look again at those from and to this node, and at what waits for it."""
     sql = (

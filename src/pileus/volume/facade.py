@@ -27,8 +27,8 @@ from pileus.volume.volume.rows import VOLUMES, Volume, status
 from pileus.volume.volume_type import names
 
 __all__ = ["SERVICE", "AttachmentView", "SnapshotView", "VolumeView", "attachment", "attachments_of", "complete",
-           "connect", "create_snapshot", "create_volume", "delete_volume", "disconnect", "expected", "find_volume",
-           "get_snapshot", "get_volume", "inconsistencies", "kinds", "node_seen", "reimage", "release",
+           "connect", "create_snapshot", "create_volume", "delete_volume", "disconnect", "expected", "expected_copies",
+           "find_volume", "get_snapshot", "get_volume", "inconsistencies", "kinds", "node_seen", "reimage", "release",
            "reserve"]  # fmt: skip
 assert operations  # importing it registers every operation
 SERVICE = VOLUME
@@ -246,6 +246,9 @@ def release(tx: Tx, attachment_id: str, now: float) -> None:
     found = _of(tx, attachment_id)
     if found is not None and not found.released:
         wish(tx, found, now, released=True, node_id=None)
+
+
+expected_copies = check.expected_copies
 
 
 def expected(tx: Tx, node_id: str) -> set[str]:

@@ -116,6 +116,7 @@ class FakeHypervisor:
                 if self._under_way("image", image.id):
                     return None
                 self.machine.images[image.id] = image.size
+                self.machine.rounds.pop(("image", image.id), None)
         self.faults("ensure_image")
         return image.size
 
@@ -196,6 +197,13 @@ class FakeHypervisor:
                 (Path(self._folder.name) / copy_id).unlink(missing_ok=True)
         self.faults("remove_disk_copy")
         return True
+
+    def list_disk_copies(self) -> Sequence[str]:
+        with self._lock:
+            return sorted(self.machine.copies)
+
+    def list_image_drafts(self) -> Sequence[str]:
+        return [thing_id for kind, thing_id in list(self.machine.rounds) if kind == "image"]
 
     def diagnostics(self, guest_id: str) -> Mapping[str, object]:
         guest = self.machine.guests.get(guest_id)

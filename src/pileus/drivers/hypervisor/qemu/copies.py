@@ -9,7 +9,7 @@ When the guest does not run, the file is copied.
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ class Copies:
         with suppress(FileNotFoundError):
             return self.path(copy_id).stat().st_size
         return None
+
+    def list(self) -> Sequence[str]:
+        """Ids of all copies of which there is a file."""
+        return sorted({entry.name.split(".")[0] for entry in os.scandir(self.folder)})
 
     def busy(self, copy_id: str) -> bool:
         """Whether a file is being copied for it now."""
@@ -138,7 +142,7 @@ class Copies:
 
     def _in_background(self, copy_id: str, work: Callable[[Path], int]) -> int | None:
         def run() -> int:
-            draft = self.folder / f"{uuid.uuid4()}.draft"
+            draft = self.folder / f"{checked(copy_id)}.{uuid.uuid4()}.draft"
             try:
                 work(draft)
                 return self._show(draft, copy_id)

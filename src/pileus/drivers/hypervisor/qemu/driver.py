@@ -190,6 +190,12 @@ class QemuHypervisor:
                         self.copies.end_job(qmp, copy_id)
         return self.copies.remove(copy_id)
 
+    def list_disk_copies(self) -> Sequence[str]:
+        return self.copies.list()
+
+    def list_image_drafts(self) -> Sequence[str]:
+        return self.images.drafts()
+
     def diagnostics(self, guest_id: str) -> Mapping[str, object]:
         machine = self._machine(guest_id)
         with machine.lock:
