@@ -127,9 +127,9 @@ def expected_copies(tx: Tx, node_id: str) -> set[str]:
 
 
 def powers_shown(tx: Tx, node_id: str) -> dict[str, str]:
-    """In which power the guests of a node were last seen, of servers that nobody is at work on; by server id."""
+    """In which power guests of a node were last seen, of servers that rest and are in no ERROR; by server id."""
     busy = {row[0] for row in tx.all("select id from work where kind = 'server' and due is not null")}
-    servers = SERVERS.all(tx, node_id=node_id, deleted=False)
+    servers = [s for s in SERVERS.all(tx, node_id=node_id, deleted=False) if not (failed(s) or s.broken)]
     return {server.id: server.seen.power for server in servers if server.id not in busy}
 
 
