@@ -12,6 +12,8 @@ from typing import Any
 
 from ldap3 import MODIFY_ADD, MODIFY_DELETE, MODIFY_REPLACE, NONE, Connection, Server
 
+from postgres import free_port
+
 SUFFIX = "dc=example,dc=org"
 PEOPLE, TEAMS = f"ou=people,{SUFFIX}", f"ou=teams,{SUFFIX}"
 MANAGER, MANAGER_PASSWORD = f"cn=manager,{SUFFIX}", "manages it all"
@@ -145,10 +147,3 @@ class Slapd:
 
 def listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -21,7 +21,7 @@ from test_identity_commands import Shell
 
 from direct import Answer
 from identity_cloud import PASSWORD as ADMIN_PASSWORD
-from identity_cloud import IdentityCloud
+from identity_cloud import URL, IdentityCloud
 from pileus.core.reconcile import Worker
 from pileus.http.app import App
 from pileus.identity import facade
@@ -185,6 +185,39 @@ def test_groups_of_the_directory_give_roles_and_take_them_again(cloud: LdapCloud
     assert cloud("GET", f"/groups/{group}/users/{user}").status == 404
     cloud.slapd.join(dev, alice)
     assert cloud.enter("alice", **cloud.on_work()).status == 201
+
+
+def test_roles_of_a_group_are_told_of_users_who_never_came(cloud: LdapCloud) -> None:
+    alice = cloud.slapd.person("u1", "alice")
+    dev = cloud.slapd.team("dev", [alice])
+    cloud.let_work(f"/groups/{cloud.id_of('groups', 'dev')}")
+    cloud.pass_time(0.1)
+    question = f"/role_assignments?effective&scope.project.id={cloud.project}&include_names"
+
+    def told() -> set[str]:
+        return {a["user"]["name"] for a in cloud("GET", question).json["role_assignments"]}
+
+    assert told() == {"alice"}
+    cloud.slapd.join(dev, cloud.slapd.person("u2", "bob"))
+    cloud.pass_time()
+    assert told() == {"alice", "bob"}
+
+
+def test_nobody_is_the_administrator_by_their_name_in_a_directory(cloud: LdapCloud) -> None:
+    cloud.configure(cloud.slapd.options(), "default")
+    cloud.slapd.person("u1", "admin")
+    [admin] = cloud("GET", "/users?domain_id=default&name=admin").json["users"]
+    assert len(admin["id"]) == 32 and cloud.by_password("admin", PASSWORD).status == 401
+    assert cloud("DELETE", f"/users/{admin['id']}").status == 204
+    theirs = cloud.by_password("admin", PASSWORD)
+    assert theirs.status == 201 and len(theirs.json["token"]["user"]["id"]) == 64
+    rules = cloud.settings.config.identity
+    password = cloud.db.transact(
+        lambda tx: facade.recover_administrator(tx, rules=rules, public_url=URL, region="RegionOne", now=time.time())
+    )
+    everywhere = {"system": {"all": True}}
+    assert cloud.by_password("admin", password, everywhere).status == 201
+    assert cloud.by_password("admin", PASSWORD, everywhere).status == 401
 
 
 def test_the_directory_is_only_read(cloud: LdapCloud) -> None:

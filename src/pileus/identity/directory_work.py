@@ -9,11 +9,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from pileus.core.reconcile import AGAIN, Kind, Lease, Outcome, Transient, Wait
+from pileus.core.reconcile import AGAIN, Kind, Lease, Outcome, Transient, Wait, poke
 from pileus.db.connect import Database, Tx
 from pileus.identity.directories import Directories, Door
 from pileus.identity.drivers import Away, Entry
 from pileus.identity.mirror import ENTRIES, TABLES, DirectoryEntry, keep, keep_users_in, lose, public_id
+from pileus.identity.rows import ASSIGNMENTS
 
 DIRECTORY = "directory"
 STEP = 200  # entries that one step reads
@@ -26,6 +27,7 @@ class Round(Struct, kw_only=True):
     domain_id: str
     due: list[DirectoryEntry]
     next_due: float  # seconds from now
+    assigned: set[str]  # ids of groups that have roles: their users are read too, so that lists of roles are whole
     found: list[Entry] | None = None  # None: it could not be asked
 
 
@@ -35,7 +37,17 @@ def due_in(tx: Tx, domain_id: str, every: float, now: float) -> Round:
     oldest = ENTRIES.query(tx, where, domain_id, STEP)
     due = [entry for entry in oldest if entry.seen_at <= now - every]
     waits = [entry.seen_at + every - now for entry in oldest if entry.seen_at > now - every]
-    return Round(domain_id=domain_id, due=due, next_due=min([every, *waits]))
+    groups = [entry.id for entry in due if entry.kind == "group"]
+    assigned = {str(a.group_id) for a in ASSIGNMENTS.all(tx, group_id=groups)}
+    return Round(domain_id=domain_id, due=due, next_due=min([every, *waits]), assigned=assigned)
+
+
+def look_soon(tx: Tx, identifier: str, now: float) -> None:
+    """Read an entry, if this is one, with the next look, which is now."""
+    mapped = ENTRIES.get(tx, id=identifier)
+    if mapped is not None and not mapped.gone:
+        ENTRIES.update(tx, {"seen_at": 0.0}, id=identifier)
+        poke(tx, DIRECTORY, mapped.domain_id, now)
 
 
 def step(look: Round, door: Door | None) -> Outcome:
@@ -47,6 +59,8 @@ def step(look: Round, door: Door | None) -> Outcome:
         for kind in TABLES:
             ids = [entry.local_id for entry in look.due if entry.kind == kind]
             found += door.ask_now(lambda directory, k=kind, i=ids: directory.read(k, i))  # type: ignore[misc]
+        for group in [e for e in found if public_id(look.domain_id, e.kind, e.local_id) in look.assigned]:
+            found += door.ask_now(lambda directory, g=group: directory.users_in(g))  # type: ignore[misc]
     except Away as why:
         raise Transient(f"the directory cannot be asked: {why}") from None
     look.found = found

@@ -12,6 +12,7 @@ from pileus.core.context import Context
 from pileus.core.errors import Forbidden, NotFound
 from pileus.core.op import Many, Page, Reply
 from pileus.identity.application_credential import end
+from pileus.identity.directory_work import look_soon
 from pileus.identity.role import ROLE
 from pileus.identity.rows import (
     APPLICATION_CREDENTIALS,
@@ -107,6 +108,8 @@ def give(ctx: Context, grant: Grant) -> Reply:
         raise Forbidden("A role of a domain can be given in that domain only.")
     if ASSIGNMENTS.get(ctx.tx, **grant.row) is None:
         ASSIGNMENTS.insert(ctx.tx, Assignment(**grant.row))
+    if isinstance(grant.actor, Group):
+        look_soon(ctx.tx, grant.actor.id, ctx.now)
     return Reply()
 
 

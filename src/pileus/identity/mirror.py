@@ -95,11 +95,14 @@ def unique(domain_id: str, entries: Iterable[Entry]) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     names: set[str] = set()
     for entry in sorted(entries, key=lambda e: e.key):
+        identifier = public_id(domain_id, entry.kind, entry.local_id)
+        if identifier in found:
+            continue
         if entry.name in names:
             log.warning("domain %s: another %s is called %r already; left out", domain_id, entry.kind, entry.name)
             continue
         names.add(entry.name)
-        found[public_id(domain_id, entry.kind, entry.local_id)] = entry
+        found[identifier] = entry
     return found
 
 
@@ -134,6 +137,13 @@ def free_names(
     for holder in table.all(tx, domain_id=domain_id, name=wanted):
         if entry_of(tx, "user" if table is USERS else "group", holder.id) is not None:
             table.update(tx, {"name": holder.id}, id=holder.id)
+
+
+def step_back(tx: Tx, domain_id: str, name: str) -> None:
+    """Leave a name that a directory's user bears to a user of our own."""
+    held = USERS.get(tx, domain_id=domain_id, name=name)
+    if held is not None and entry_of(tx, "user", held.id) is not None:
+        USERS.update(tx, {"name": held.id}, id=held.id)
 
 
 def save(tx: Tx, domain_id: str, identifier: str, entry: Entry, old: User | Group | None) -> None:

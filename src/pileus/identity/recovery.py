@@ -10,6 +10,7 @@ from pileus.db.connect import Tx
 from pileus.identity.bootstrap import bootstrap
 from pileus.identity.keys import read_keys, rotate, write_keys
 from pileus.identity.login import find_domain, find_project
+from pileus.identity.mirror import step_back
 from pileus.identity.password_rules import FAILURES, greet, keep_password
 from pileus.identity.passwords import passwords
 from pileus.identity.rows import ASSIGNMENTS, DEFAULT_DOMAIN, PROJECTS, ROLES, USERS, Assignment
@@ -65,6 +66,7 @@ def recover_administrator(tx: Tx, *, rules: Identity, public_url: str, region: s
     What bootstrap makes is made again where it is missing; nothing else changes.
     """
     password = secrets.token_urlsafe(18)
+    step_back(tx, DEFAULT_DOMAIN, "admin")  # nobody becomes the administrator by being called so in a directory
     bootstrap(tx, admin_password=password, public_url=public_url, region=region, now=now, rules=rules)
     user = USERS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN)
     project = PROJECTS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN)
