@@ -34,6 +34,7 @@ log = logging.getLogger("pileus.agent")
 BODY_LIMIT = 32 << 20
 IDLE_SECONDS = 120
 WATCH_SECONDS = 2.0
+EFFECTS = ("ensure_", "remove_", "revert", "inject_")  # how verbs begin that change something
 
 
 # For which request of a user a thread of the agent is at work; "" when none is known.
@@ -60,10 +61,15 @@ class Agent:
         if described is None:
             raise LookupError(f"no such verb: {family}/{verb}")
         arguments = described.arguments(raw)
-        if lease:
-            self.fence.admit(lease, int(epoch))
         self.counts[f"{family}/{verb}"] = self.counts.get(f"{family}/{verb}", 0) + 1
-        return getattr(self.drivers[family], verb)(*arguments.values())  # drivers name their arguments as they like
+        run = getattr(self.drivers[family], verb)
+        if not lease:
+            return run(*arguments.values())  # drivers name their arguments as they like
+        if not verb.startswith(EFFECTS):
+            self.fence.admit(lease, int(epoch))  # who only looks waits for nobody
+            return run(*arguments.values())
+        with self.fence.acting(lease, int(epoch)):
+            return run(*arguments.values())
 
 
 class Handler(BaseHTTPRequestHandler):
