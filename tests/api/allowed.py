@@ -64,6 +64,17 @@ PUBLIC_PATHS = {
         "the token that is exchanged for an assertion stands in the body",
     ),
     "GET /identity/v3/OS-FEDERATION/saml2/metadata": "other clouds read there who this cloud is",
+    "GET /identity/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/saml2":
+        "identity providers read there who this cloud is",
+    **dict.fromkeys(
+        (f"{way} /identity/v3{path}" for way, path in (
+            ("POST", "/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/saml2"),
+            ("GET", "/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/auth"),
+            ("POST", "/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/auth"),
+            ("GET", "/auth/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/websso"),
+            ("GET", "/auth/OS-FEDERATION/websso/{protocol_id}"))),
+        "it is how one gets a token by what an identity provider says",
+    ),
     "POST /identity/v3/OS-OAUTH1/request_token": "the request is signed",
     "POST /identity/v3/OS-OAUTH1/access_token": "the request is signed",
     "POST /identity/v3/users/{user_id}/password": "the old password must be given; it may have expired",

@@ -4,11 +4,28 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from identity_cloud import IdentityCloud
 from pileus.http.app import App
 from pileus.http.server import Limits, listen, server
+
+
+@pytest.fixture
+def identity_cloud() -> Iterator[Callable[[Path], IdentityCloud]]:
+    """Call it with a folder: an identity service that lives until the test ends, longer than what serves it."""
+    made: list[IdentityCloud] = []
+
+    def make(folder: Path) -> IdentityCloud:
+        folder.mkdir(exist_ok=True)
+        made.append(IdentityCloud(folder))
+        return made[-1]
+
+    yield make
+    for cloud in made:
+        cloud.close()
 
 
 @pytest.fixture

@@ -44,7 +44,16 @@ from pileus.identity import (
 )
 from pileus.identity.bootstrap import bootstrap
 from pileus.identity.directory_work import kinds
-from pileus.identity.federation import identity_provider, mapping, protocol, saml_idp, scopes, service_provider
+from pileus.identity.federation import (
+    identity_provider,
+    mapping,
+    protocol,
+    saml_idp,
+    saml_login,
+    saml_websso,
+    scopes,
+    service_provider,
+)
 from pileus.identity.keys import KeyRing, rotate
 from pileus.identity.recovery import caller_as, forget_keys, recover_administrator, rotate_credential_key
 from pileus.identity.rows import PROJECTS, USERS
@@ -57,7 +66,7 @@ OPERATIONS_FROM = (
     endpoint, endpoint_filter, endpoint_group, grant, group, implied_role, limit, oauth1, oauth2, policy, project,
     project_tag, region, registered_limit, role, role_assignment, signed_request, trust, user, versions,
     # federation
-    identity_provider, mapping, protocol, saml_idp, scopes, service_provider,
+    identity_provider, mapping, protocol, saml_idp, saml_login, saml_websso, scopes, service_provider,
 )  # fmt: skip
 __all__ = [
     "SERVICE",

@@ -5,6 +5,7 @@ and where assertions are taken.  What was asserted for one of them is worth noth
 """
 
 import functools
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pileus.core.errors import NotFound, ServiceUnavailable
 from pileus.identity.federation.saml_keys import shown_keys
 
 PROTOCOLS = ("saml2", "mapped")  # names of protocols that are spoken in SAML
+logging.getLogger("saml2").setLevel(logging.CRITICAL)  # it logs whole messages; why one is refused, we say ourselves
 SKEW_SECONDS = 60  # that clocks may differ
 
 
