@@ -115,7 +115,7 @@ class FakeConnect(Connect):
     """The hub of worlds over fake nodes; transfers run at once."""
 
     def __init__(self, db: Database, blob: FileBlob, nodes: Mapping[str, FakeNode]):
-        super().__init__(db, blob)
+        super().__init__(db, blob, blob.data.parent.parent / "keys")
         self.nodes = nodes
 
     def _node(self, node_id: str) -> FakeNode:

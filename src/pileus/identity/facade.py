@@ -57,6 +57,7 @@ from pileus.identity.federation import (
 from pileus.identity.keys import KeyRing, rotate
 from pileus.identity.recovery import caller_as, forget_keys, recover_administrator, rotate_credential_key
 from pileus.identity.rows import PROJECTS, USERS
+from pileus.identity.sealing import seal, unseal
 from pileus.identity.service import IDENTITY as SERVICE
 from pileus.identity.tokens import AUDIT_RING, ensure_keys, rotate_keys, tokens_of
 
@@ -86,6 +87,8 @@ __all__ = [
     "rotate_audit_key",
     "rotate_credential_key",
     "rotate_keys",
+    "seal",
+    "unseal",
     "user_view",
 ]  # fmt: skip
 

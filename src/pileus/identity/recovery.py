@@ -26,6 +26,7 @@ SEALED = (
     ("oauth_consumers", "id", "sealed_secret"),
     ("oauth_request_tokens", "id", "sealed_secret"),
     ("oauth_access_tokens", "id", "sealed_secret"),
+    ("server_passwords", "id", "sealed_password"),  # compute's
     ("domain_options", "domain_id || '/' || group_name || '/' || option_name", "sealed_value"),
 )
 # MFA, locks and the like, which may be what keeps the administrator out.

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from pileus.compute import facade as compute
 from pileus.core.config import Config
+from pileus.core.errors import ServiceUnavailable
 from pileus.core.log import REQUEST_ID
 from pileus.core.nodes import NODES
 from pileus.core.op import Service
@@ -46,8 +47,8 @@ def services() -> list[Service]:
 class Connect:
     """Nodes and stores as worlds reach them: one driver client for each node and lease."""
 
-    def __init__(self, db: Database, blob: Blob, tls: ssl.SSLContext | None = None):
-        self.db, self.blob, self.tls = db, blob, tls
+    def __init__(self, db: Database, blob: Blob, keys_folder: Path, tls: ssl.SSLContext | None = None):
+        self.db, self.blob, self.keys_folder, self.tls = db, blob, keys_folder, tls
         self._wires: dict[str, Wire] = {}
         self._transfers: dict[str, Any] = {}
 
@@ -70,6 +71,16 @@ class Connect:
 
     def block(self, node_id: str, lease: Lease | None = None) -> BlockClient:
         return BlockClient(self.wire(node_id), fence(lease))
+
+    def unseal(self, sealed: str) -> str:
+        """A secret of the database; "" for "" and for one whose key is lost."""
+        if not sealed:
+            return ""
+        try:
+            return identity.unseal(self.keys_folder, sealed)
+        except ServiceUnavailable as error:
+            log.error("%s", error.message)
+            return ""
 
     def copy_chunks(self, node_id: str, copy_id: str) -> Iterator[bytes]:
         """The bytes of a finished disk copy on a node."""
@@ -129,7 +140,7 @@ def open_hub(config: Config, db: Database) -> Connect:
     """Nodes and stores, with this controller's certificate where nodes may be elsewhere."""
     keys = config.folder / "keys"
     tls = trust.calling(trust.identity(authority.folder_of(keys))) if config.controller_address else None
-    return Connect(db, open_blob(config), tls)
+    return Connect(db, open_blob(config), keys, tls)
 
 
 def build_api(config: Config, db: Database) -> App:

@@ -1,7 +1,5 @@
 """Servers: list, show, create, update, delete.  Source: Compute API reference, "Servers (servers)"."""
 
-import secrets
-import string
 from typing import Any
 
 from pileus.compute.server.access import edit, load_server, unlocked, wish
@@ -15,6 +13,7 @@ from pileus.compute.server.fields import (
     present,
 )
 from pileus.compute.server.listing import find
+from pileus.compute.server.passwords import keep_password, new_password
 from pileus.compute.server.rows import Server
 from pileus.compute.server.schemas import CREATE, HINTS, UPDATE
 from pileus.compute.service import ADMIN, COMPUTE, MEMBER, READER, links, refuse_unknown
@@ -60,17 +59,15 @@ def _hints(whole: dict[str, Any]) -> dict[str, Any]:
     return hints
 
 
-def new_password() -> str:
-    """An administrator password as upstream makes them: 12 letters and digits."""
-    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12))
-
-
 @COMPUTE.op("POST", "/servers", rule=f"{_RULE}:create", allow=MEMBER, load=collection, takes=CREATE, ok=202)
 def create_server(ctx: Context, body: dict[str, Any], whole: dict[str, Any]) -> Reply:
     """Create one server or several."""
     if body.get("trusted_image_certificates"):
         raise BadRequest("trusted_image_certificates: this cloud does not verify image signatures.")
+    password = body.get("adminPass") or new_password()
     made = make_servers(ctx, body, order(ctx, body, _hints(whole)))
+    for server in made:
+        keep_password(ctx, server, "create", password)
     if truth(body.get("return_reservation_id", False)):
         return Reply({"reservation_id": made[0].reservation_id})
     first = made[0]
@@ -79,7 +76,7 @@ def create_server(ctx: Context, body: dict[str, Any], whole: dict[str, Any]) -> 
         "links": links(ctx, f"servers/{first.id}"),
         "OS-DCF:diskConfig": first.disk_config,
         "security_groups": body.get("security_groups") or [{"name": "default"}],
-        "adminPass": body.get("adminPass") or new_password(),
+        "adminPass": password,
     }
     return Reply({"server": shown}, headers={"location": shown["links"][0]["href"]})
 

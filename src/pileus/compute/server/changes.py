@@ -9,7 +9,6 @@ from pileus.compute.keypair import find_keypair
 from pileus.compute.quota import COMPUTE_QUOTA
 from pileus.compute.server.access import STEADY, require, retry, wish
 from pileus.compute.server.actions import action
-from pileus.compute.server.api import new_password
 from pileus.compute.server.create import (
     address,
     check_metadata,
@@ -21,6 +20,7 @@ from pileus.compute.server.create import (
 )
 from pileus.compute.server.fields import SERVER_REBUILT, present
 from pileus.compute.server.images import start_image
+from pileus.compute.server.passwords import forget_password, keep_password, new_password
 from pileus.compute.server.rows import MIGRATIONS, Migration, Rescue, Server, Size, open_migration, volumes_of
 from pileus.compute.server.schemas import DISK_CONFIG, REBUILD, REFERENCE
 from pileus.compute.service import ADMIN, COMPUTE
@@ -75,9 +75,11 @@ def _rebuild(ctx: Context, server: Server, body: dict[str, Any], *, reimage: boo
     elif image.id != _root_image(ctx, server):
         raise BadRequest("Unable to rebuild with a different image for a volume-backed server.")
     counted = {"rebuilds": server.rebuilds + 1} if server.image_id is not None or reimage else {}
+    password = body.get("adminPass") or new_password()
+    keep_password(ctx, server, "create", password)
     wish(ctx, server, "rebuild", starts=server.starts + 1, **changes, **counted, **retry(server))
     shown = SERVER_REBUILT.render(present(ctx, [server])[0], ctx)
-    shown["adminPass"] = body.get("adminPass") or new_password()
+    shown["adminPass"] = password
     return Reply({"server": shown}, headers={"location": f"{ctx.url}/v2.1/servers/{server.id}"})
 
 
@@ -194,14 +196,17 @@ def _rescue(ctx: Context, server: Server, body: dict[str, Any]) -> Reply:
             "hw_rescue_bus to rescue a volume-backed server."
         )
     chosen = Rescue(image_id=image.id, bus=bus, device=device or "disk")
+    password = body.get("adminPass") or new_password()
+    keep_password(ctx, server, "rescue", password)
     wish(ctx, server, "rescue", rescue=chosen, starts=server.starts + 1, **retry(server))
-    return Reply({"adminPass": body.get("adminPass") or new_password()})
+    return Reply({"adminPass": password})
 
 
 @action("unrescue", "os_compute_api:os-unrescue")
 def unrescue(ctx: Context, server: Server) -> Reply:
     """Run it from its own disk again."""
     require(ctx, server, "unrescue", ("rescued",))
+    forget_password(ctx.tx, server.id, "rescue")
     wish(ctx, server, "unrescue", rescue=None, power="on", starts=server.starts + 1)
     return Reply()
 

@@ -7,7 +7,7 @@ from pileus.network import facade as network
 from pileus.placement import facade as placement
 from pileus.volume import facade as volume
 
-_CHILDREN = ("server_nics", "server_volumes", "server_tags", "server_migrations", "console_tokens")
+_CHILDREN = ("server_nics", "server_volumes", "server_tags", "server_migrations", "console_tokens", "server_passwords")
 
 
 def inconsistencies(tx: Tx) -> list[str]:

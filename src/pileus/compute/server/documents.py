@@ -4,6 +4,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from pileus.compute.server.rows import Nic, Server, ServerVolume
 from pileus.core.ids import derived_id
 from pileus.db.connect import Tx
@@ -66,6 +68,9 @@ def _devices(
     return found
 
 
-def config_drive(tx: Tx, server: Server, nics: Sequence[Nic], volumes: Sequence[ServerVolume]) -> dict[str, bytes]:
-    """The files of the config drive."""
-    return document.config_drive(instance(tx, server, nics, volumes))
+def config_drive(
+    tx: Tx, server: Server, nics: Sequence[Nic], volumes: Sequence[ServerVolume], admin_password: str
+) -> dict[str, bytes]:
+    """The files of the config drive; it alone tells the administrator's password."""
+    told = structs.replace(instance(tx, server, nics, volumes), admin_password=admin_password)
+    return document.config_drive(told)

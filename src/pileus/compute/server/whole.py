@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import structs
 
+from pileus.compute.server.passwords import PASSWORDS
 from pileus.compute.server.rows import (
     CONSOLE_TOKENS,
     MIGRATIONS,
@@ -131,7 +132,7 @@ def save(tx: Tx, whole: Whole, outcome: Outcome, now: float) -> None:
 
 def delete_rows(tx: Tx, server_id: str) -> None:
     """Remove every row of a server."""
-    tables: tuple[Table[Any], ...] = (NICS, VOLUMES, TAGS, MIGRATIONS, SNAPSHOTS, CONSOLE_TOKENS)
+    tables: tuple[Table[Any], ...] = (NICS, VOLUMES, TAGS, MIGRATIONS, SNAPSHOTS, CONSOLE_TOKENS, PASSWORDS)
     for table in tables:
         table.delete(tx, server_id=server_id)
     leave_group(tx, server_id)

@@ -12,6 +12,7 @@ from pileus.compute.server.documents import config_drive
 from pileus.compute.server.guest import Parts, boots_from_volume, build
 from pileus.compute.server.lifecycle import overdue, step
 from pileus.compute.server.outside import NoValidHost, Place
+from pileus.compute.server.passwords import sealed_password
 from pileus.compute.server.rows import Nic, ServerVolume
 from pileus.compute.server.snapshot import cancel
 from pileus.compute.server.whole import Whole, load, save
@@ -31,6 +32,9 @@ class Hub(Protocol):
     """What servers need of the wiring (see roles.controller.Connect)."""
 
     def hypervisor(self, node_id: str, lease: Lease | None = None) -> Hypervisor: ...
+
+    def unseal(self, sealed: str) -> str:
+        """A secret of the database; "" for "" and for one whose key is lost."""
 
 
 class ServerWorld:
@@ -261,9 +265,13 @@ class ServerWorld:
                 continue  # it was needed only to make the disk
         parts = Parts(
             ports=ports, connections=connections, sizes=sizes, images=images,
-            config_drive=config_drive(tx, server, whole.nics, whole.volumes) if server.config_drive else None,
+            config_drive=self._config_drive(tx, whole) if server.config_drive else None,
         )  # fmt: skip
         return build(server, whole.nics, whole.volumes, whole.migration, power, parts)
+
+    def _config_drive(self, tx: Tx, whole: Whole) -> dict[str, bytes]:
+        password = self.hub.unseal(sealed_password(tx, whole.server))
+        return config_drive(tx, whole.server, whole.nics, whole.volumes, password)
 
     def remove_guest(self, whole: Whole) -> bool:
         return self._node(whole).remove_guest(whole.server.id)
