@@ -69,6 +69,7 @@ PUBLIC_PATHS = {
     **dict.fromkeys(
         (f"{way} /identity/v3{path}" for way, path in (
             ("POST", "/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/saml2"),
+            ("GET", "/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/oidc"),
             ("GET", "/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/auth"),
             ("POST", "/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/auth"),
             ("GET", "/auth/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/websso"),

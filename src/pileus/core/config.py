@@ -82,12 +82,27 @@ class Saml(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     providers: dict[str, SamlProvider] = {}  # by id of the identity provider
 
 
+class OidcProvider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An identity provider that speaks OpenID Connect; this cloud is its client."""
+
+    issuer: str  # as the provider writes itself: its document is below it
+    discovery_url: str = ""  # of the document, where it is elsewhere
+    client_id: str
+    client_secret_file: str = ""  # "": a public client
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    audiences: tuple[str, ...] = ()  # further audiences, or clients, whose tokens are taken
+    hosts: tuple[str, ...] = ()  # further hosts (port 443) on which the provider's addresses may be
+    userinfo: bool = True  # whether the provider is asked what it knows of a user
+    ca_file: str = ""  # authorities that its certificate is checked against; "": the machine's
+
+
 class Federation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How users of identity providers elsewhere log in."""
 
     authorization_ttl_minutes: int = 0  # that mapped group memberships last, where a provider says nothing; 0: a token
     trusted_dashboards: tuple[str, ...] = ()  # addresses that may get a token by way of the browser (websso)
     saml: Saml = Saml()
+    oidc: dict[str, OidcProvider] = {}  # by id of the identity provider
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -23,7 +23,11 @@ DELAY_SECONDS = 1.0
 WAITING_MOST = 10_000  # kinds of events; what is more is counted together
 _ACTIONS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete", "GET": "read", "HEAD": "read"}
 _REFUSALS = (401, 403)
-_LOG_INS = ("/identity/v3/auth/tokens", "/identity/v3/OS-OAUTH2/token")
+_PROTOCOL = "/identity/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}"
+_LOG_INS = {
+    ("POST", "/identity/v3/auth/tokens"), ("POST", "/identity/v3/OS-OAUTH2/token"), ("GET", f"{_PROTOCOL}/auth"),
+    ("POST", f"{_PROTOCOL}/auth"), ("GET", f"{_PROTOCOL}/oidc"), ("POST", f"{_PROTOCOL}/saml2"),
+}  # fmt: skip
 Key = tuple[str, str, str, str, int, str]
 
 
@@ -58,7 +62,7 @@ class Audit:
         operation = call.operation
         whole = operation.path if operation is not None else ""
         writes = operation is not None and operation.writes
-        if status not in _REFUSALS and not writes and not (whole in _LOG_INS and call.method == "POST"):
+        if status not in _REFUSALS and not writes and (call.method, whole) not in _LOG_INS:
             return
         key = (client(call), call.caller.user_id, whole or call.path[:200], call.method, status, call.reason)
         if status < 300:
@@ -117,7 +121,7 @@ def event(call: Any, status: int, at: float, made_id: str = "") -> dict[str, Any
     """A request as a CADF event."""
     caller, operation, service = call.caller, call.operation, call.service
     path = dict(call.match.path) if call.match else {}
-    log_in = operation is not None and operation.path in _LOG_INS and call.method == "POST"
+    log_in = operation is not None and (call.method, operation.path) in _LOG_INS
     action = "authenticate" if log_in else _ACTIONS.get(call.method, "unknown")
     if operation is not None and operation.action:
         action = f"update/{operation.action}"

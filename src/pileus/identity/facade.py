@@ -45,12 +45,14 @@ from pileus.identity import (
 from pileus.identity.bootstrap import bootstrap
 from pileus.identity.directory_work import kinds
 from pileus.identity.federation import (
+    doors,
     identity_provider,
     mapping,
+    oidc_door,
     protocol,
+    saml_door,
     saml_idp,
     saml_login,
-    saml_websso,
     scopes,
     service_provider,
 )
@@ -67,7 +69,7 @@ OPERATIONS_FROM = (
     endpoint, endpoint_filter, endpoint_group, grant, group, implied_role, limit, oauth1, oauth2, policy, project,
     project_tag, region, registered_limit, role, role_assignment, signed_request, trust, user, versions,
     # federation
-    identity_provider, mapping, protocol, saml_idp, saml_login, saml_websso, scopes, service_provider,
+    doors, identity_provider, mapping, oidc_door, protocol, saml_door, saml_idp, saml_login, scopes, service_provider,
 )  # fmt: skip
 __all__ = [
     "SERVICE",

@@ -7,12 +7,10 @@ modules of a web server).
 import base64
 import binascii
 import hashlib
-import html
 import logging
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
-import msgspec
 from msgspec import Struct
 
 from pileus.core.context import Context
@@ -21,6 +19,7 @@ from pileus.core.op import PUBLIC, Reply, unguarded
 from pileus.db.connect import Conflict
 from pileus.db.rows import Table
 from pileus.http.app import Call
+from pileus.identity.federation.doors import answer_token
 from pileus.identity.federation.federated_login import find_provider, log_in
 from pileus.identity.federation.saml_message import MOST_BYTES, Message, Wrong, enveloped_message, plain_message
 from pileus.identity.federation.saml_peer import Peer, metadata_of, peer_of
@@ -134,27 +133,8 @@ def log_in_once(ctx: Context, peer: Peer, asserted: Asserted) -> Reply:
 
 
 async def hand_over(call: Call, peer: Peer, asked: Asked, reply: Reply) -> None:
-    """Give the token to who asked: the client itself, or a dashboard, to which the browser posts it."""
-    headers = {**reply.headers, "cache-control": "no-store"}
-    if asked.id:
-        headers["set-cookie"] = cookie(peer, "")
-    if asked.origin:
-        page = token_form(asked.origin, headers.pop("x-subject-token"))
-        await call.answer(200, page, {**headers, "content-type": "text/html; charset=utf-8"})
-        return
-    headers["content-type"] = "application/json"
-    await call.answer(201, msgspec.json.encode(reply.body), headers)
-
-
-def token_form(origin: str, token: str) -> bytes:
-    """A page that posts a token to a dashboard, with the names that dashboards expect."""
-    return (
-        '<!DOCTYPE html><html><head><meta charset="utf-8"><title>Signing in</title></head>'
-        '<body onload="document.forms.sso.submit()">'
-        f'<form id="sso" name="sso" action="{html.escape(origin)}" method="post">'
-        f'Please wait…<br><input type="hidden" name="token" id="token" value="{html.escape(token)}">'
-        '<noscript><input type="submit" name="Submit" value="Go on"></noscript></form></body></html>'
-    ).encode()
+    """Give the token to who asked, and end what its browser kept."""
+    await answer_token(call, reply, asked.origin, {"set-cookie": cookie(peer, "")} if asked.id else {})
 
 
 async def ask(call: Call, idp_id: str, protocol_id: str, origin: str) -> None:
