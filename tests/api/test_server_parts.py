@@ -227,7 +227,9 @@ def test_the_guest_posts_its_password_once(cloud: ServerCloud, server: str) -> N
     def post(data: bytes) -> bool:
         return bool(cloud.db.transact(lambda tx: facade.set_password(tx, cloud.network, address, data)))
 
-    assert not post(b"no base64!") and not post(b"A" * 2000)
+    for bad in (b"no base64!", b"A" * 2000):
+        with pytest.raises(ValueError, match=r"base64|large"):
+            post(bad)
     assert post(b"c2VjcmV0") and not post(b"b3RoZXI=")
     assert cloud.call("GET", path).json == {"password": "c2VjcmV0"}
     assert cloud.call("DELETE", path).status == 204 and cloud.call("GET", path).json == {"password": ""}

@@ -1,5 +1,6 @@
 """An administrator's password reaches the guest on its config drive, and is nowhere else to be read."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pileus.compute import facade as compute
 from pileus.compute.drivers import Guest
 from pileus.drivers.hypervisor.fake import FakeHypervisor
 from pileus.identity import facade as identity
+from pileus.roles.node_door import NodeDoor
 from server_cloud import ServerCloud
 
 
@@ -108,3 +110,37 @@ def test_a_password_whose_key_is_lost_holds_up_no_server(cloud: ServerCloud, dri
     cloud.db.transact(lambda tx: tx.run(lost))
     assert cloud.do(server_id, "reboot", {"type": "HARD"}) == "ACTIVE"
     assert "admin_pass" not in drives[server_id]
+
+
+def test_a_guest_posts_its_password_once_and_reads_it_back(cloud: ServerCloud) -> None:
+    server_id, _ = boot(cloud, config_drive=True)
+    address = next(iter(cloud.show(server_id)["addresses"].values()))[0]["addr"]
+    door = NodeDoor(cloud.db, cloud.blob, cloud.folder / "keys")
+
+    def ask(method: str, path: str, body: bytes = b"", guest: str = address) -> tuple[int, bytes]:
+        where = f"/node/v1/metadata/{cloud.network}/{guest}/{path}"
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        asyncio.run(door({"type": "http", "scheme": "http", "method": method, "path": where}, receive, send))
+        return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+    password, shown = "openstack/latest/password", f"/compute/v2.1/servers/{server_id}/os-server-password"
+    assert b"password" in ask("GET", "openstack/latest/")[1].splitlines()
+    assert b"password" not in ask("GET", "openstack/2012-08-10/")[1].splitlines()
+    assert ask("GET", password) == (200, b"")
+    for body, status in ((b"A" * 2000, 400), (b"no base64!", 400)):
+        assert ask("POST", password, body)[0] == status
+    assert ask("POST", password, b"c2VjcmV0", guest="10.9.0.250")[0] == 404
+    assert ask("POST", "openstack/latest/meta_data.json", b"c2VjcmV0")[0] == 404
+    assert ask("POST", password, b"c2VjcmV0") == (200, b"")
+    assert ask("POST", password, b"b3RoZXI=")[0] == 409
+    assert ask("GET", password) == (200, b"c2VjcmV0")
+    assert cloud.call("GET", shown).json == {"password": "c2VjcmV0"}
+    assert cloud.call("DELETE", shown).status == 204
+    assert ask("POST", password, b"b3RoZXI=") == (200, b"")

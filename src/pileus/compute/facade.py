@@ -46,14 +46,18 @@ def metadata_tree(tx: Tx, network_id: str, address: str) -> Mapping[str, bytes] 
 
 
 def set_password(tx: Tx, network_id: str, address: str, data: bytes) -> bool:
-    """Keep the password that a guest posts (encrypted with its owner's key), once; False when it may not."""
+    """Keep the password that a guest posts (encrypted with its owner's key); False when there is one already.
+
+    Raises LookupError for an address of nobody, ValueError for what is too long or no base64.
+    """
     server = _server_at(tx, network_id, address)
-    if server is None or server.password or len(data) > PASSWORD_LIMIT:
-        return False
-    try:
-        text = data.decode("ascii")
-        base64.b64decode(text, validate=True)
-    except ValueError:
+    if server is None:
+        raise LookupError("404 Not Found")
+    if len(data) > PASSWORD_LIMIT:
+        raise ValueError("Request is too large.")
+    text = data.decode("ascii")
+    base64.b64decode(text, validate=True)
+    if server.password:
         return False
     SERVERS.update(tx, {"password": text}, id=server.id)
     return True

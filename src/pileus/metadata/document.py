@@ -32,7 +32,8 @@ class Instance(Struct, frozen=True, kw_only=True):
     keys: tuple[tuple[str, str, str], ...] = ()  # (name, type, public key)
     user_data: bytes = b""
     files: tuple[tuple[str, bytes], ...] = ()  # (path in the guest, content): personality, on config drives only
-    admin_password: str = ""
+    admin_password: str = ""  # for config drives alone
+    posted_password: str = ""  # what the guest itself posted, encrypted; for the metadata service alone
     network_data: Mapping[str, Any] = {}
     devices: tuple[Mapping[str, Any], ...] = ()  # tagged devices, as device metadata shows them
     launch_index: int = 0
@@ -56,6 +57,8 @@ def tree(instance: Instance) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for version in OPENSTACK_VERSIONS:
         files.update(_openstack(instance, version))
+        if version >= "2013-04-04":
+            files[f"openstack/{version}/password"] = instance.posted_password.encode()
     for version in EC2_VERSIONS:
         files.update(_ec2(instance, version))
     return files
@@ -64,7 +67,8 @@ def tree(instance: Instance) -> dict[str, bytes]:
 def config_drive(instance: Instance) -> dict[str, bytes]:
     """The files of the config drive: both trees, at the versions that guests look for."""
     kept = ("openstack/latest/", "openstack/2012-08-10/", "openstack/2020-10-14/", "openstack/2018-08-27/")
-    files = {path: data for path, data in tree(instance).items() if path.startswith(kept)}
+    told = tree(instance).items()
+    files = {path: data for path, data in told if path.startswith(kept) and not path.endswith("/password")}
     if instance.files:
         files |= _personality(instance, files)
     files["ec2/latest/meta-data.json"] = _dump(_ec2_metadata(instance))

@@ -122,6 +122,7 @@ class NodeDoor:
             if path.rsplit("/", 1)[-1] != "password" or not path.startswith("openstack/"):
                 return 404, b"404 Not Found\n"
             kept = self.db.transact(lambda tx: compute.set_password(tx, network_id, address, posted))
+            self._trees.pop((network_id, address), None)
             return (200, b"") if kept else (409, b"409 Conflict\n")
         tree = self._tree(network_id, address)
         found = None if tree is None else document.lookup(tree, path)

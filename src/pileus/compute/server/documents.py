@@ -37,6 +37,7 @@ def instance(tx: Tx, server: Server, nics: Sequence[Nic], volumes: Sequence[Serv
         keys=((server.key_name, server.key_type, server.public_key),) if server.key_name and server.public_key else (),
         user_data=base64.b64decode(server.user_data or ""),
         files=tuple((path, base64.b64decode(content)) for path, content in server.files),
+        posted_password=server.password,
         network_data=network.network_data(tx, [port.id for port in own]),
         devices=tuple(_devices(nics, volumes, ports)),
         launch_index=server.launch_index,
