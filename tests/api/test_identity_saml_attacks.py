@@ -326,3 +326,95 @@ def test_what_is_nested_for_ever(browser: Browser, caplog: pytest.LogCaptureFixt
     )
     refused(browser, caplog, many, "refused")
     assert time.monotonic() - began < 10
+
+
+# clients of the enhanced profile (ECP), which keep the request in the relay state
+
+ECP, SOAP = "urn:oasis:names:tc:SAML:2.0:profiles:SSO:ecp", "http://schemas.xmlsoap.org/soap/envelope/"
+PAOS = {"content-type": "application/vnd.paos+xml"}
+
+
+class Client:
+    """A client of ECP before the cloud."""
+
+    def __init__(self, browser: Browser):
+        self.cloud, self.idp, self.place = browser.cloud, browser.idp, browser.place
+
+    def begin(self) -> tuple[str, str]:
+        """The id of a request and the relay state that came with it."""
+        head = {"accept": f"*/*, {PAOS['content-type']}", "paos": f'ver="urn:liberty:paos:2003-08";"{ECP}"'}
+        path = self.place.removeprefix(self.cloud.v3).removesuffix("saml2") + "auth"
+        answer = self.cloud.identity("GET", path, token="", headers=head)
+        assert answer.status == 200 and answer.headers["content-type"] == PAOS["content-type"], answer
+        envelope = etree.fromstring(answer.raw)
+        request = next(envelope.iter(f"{{{SAMLP}}}AuthnRequest"))
+        assert request.get("AssertionConsumerServiceURL") == self.place
+        return request.get("ID"), next(envelope.iter(f"{{{ECP}}}RelayState")).text
+
+    def envelope(self, relay_state: str, *inside: Any) -> bytes:
+        """What the client hands on."""
+        made = etree.Element(f"{{{SOAP}}}Envelope")
+        header = etree.SubElement(made, f"{{{SOAP}}}Header")
+        if relay_state:
+            etree.SubElement(header, f"{{{ECP}}}RelayState").text = relay_state
+        etree.SubElement(made, f"{{{SOAP}}}Body").extend(inside)
+        return etree.tostring(made)
+
+    def good(self, request: str, **changes: Any) -> Any:
+        return self.idp.signed(self.idp.response(self.place, request, **changes))
+
+    def bring(self, raw: bytes) -> int:
+        path = self.place.removeprefix(self.cloud.v3)
+        answer = self.cloud.identity("POST", path, token="", headers=PAOS, raw=raw)
+        assert answer.status == 201 or "x-subject-token" not in answer.headers
+        return answer.status
+
+
+@pytest.fixture
+def client(browser: Browser) -> Client:
+    return Client(browser)
+
+
+def test_a_client_of_the_enhanced_profile_logs_in_once(client: Client) -> None:
+    request, relay_state = client.begin()
+    raw = client.envelope(relay_state, client.good(request))
+    assert client.bring(raw) == 201
+    assert client.bring(raw) == 401
+
+
+def test_a_client_brings_the_answer_to_what_was_asked(client: Client) -> None:
+    request, relay_state = client.begin()
+    other, others_state = client.begin()
+    assert client.bring(client.envelope("", client.good(request))) == 401, "nobody asked"
+    assert client.bring(client.envelope("ss:mem:1", client.good(""))) == 401, "nobody asked"
+    assert client.bring(client.envelope(others_state, client.good(request))) == 401, "something else was asked"
+    assert client.bring(client.envelope(relay_state[:-1], client.good(request))) == 401, "not our seal"
+    for changes in ({"recipient": "https://x/"}, {"destination": "https://x/"}, {"audience": "https://x/"}):
+        assert client.bring(client.envelope(relay_state, client.good(request, **changes))) == 401, changes
+    assert client.bring(client.envelope(relay_state, client.good(request))) == 201
+    assert other != request
+
+
+def test_a_request_is_forgotten_after_a_while(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, relay_state = client.begin()
+    app = client.cloud.identity.direct.app
+    monkeypatch.setattr(app, "clock", lambda: time.time() + 1000)
+    late = client.good(request, ends=2000.0, confirmed_until=2000.0)
+    assert client.bring(client.envelope(relay_state, late)) == 401
+    monkeypatch.undo()
+    assert client.bring(client.envelope(relay_state, late)) == 201
+
+
+def test_envelopes_hold_one_response_and_nothing_else(client: Client) -> None:
+    request, relay_state = client.begin()
+    response = client.good(request)
+    raw = client.envelope(relay_state, copy.deepcopy(response))
+    assert client.bring(client.envelope(relay_state, copy.deepcopy(response), copy.deepcopy(response))) == 401
+    assert client.bring(client.envelope(relay_state)) == 401
+    assert client.bring(etree.tostring(response)) == 401, "no envelope"
+    assert client.bring(LAUGHS + raw) == 401
+    assert client.bring(raw.replace(b"</", b"<!-- --></", 1)) == 401
+    for wrap in WRAPPINGS:
+        wrapped = wrap(client.good(request))
+        assert client.bring(client.envelope(relay_state, wrapped)) == 401, wrap.__name__
+    assert client.bring(raw) == 201

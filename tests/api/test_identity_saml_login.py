@@ -147,10 +147,20 @@ def test_metadata_of_a_provider_is_read_again_when_it_changes(browser: Browser) 
     assert browser.bring(response).status == 200
 
 
-def test_metadata_that_is_missing_is_said_to_be(browser: Browser) -> None:
-    (browser.cloud.folder / "acme.xml").unlink()
-    answer = browser.ask("GET", f"{FEDERATION}/{browser.cloud.protocol('acme')}/auth")
-    assert answer.status == 503 and "acme" in answer.raw.decode()
+def test_metadata_that_is_of_no_use_is_said_to_be(browser: Browser) -> None:
+    path, good = browser.cloud.folder / "acme.xml", browser.idp.metadata()
+    two = b"<md:EntitiesDescriptor xmlns:md='urn:oasis:names:tc:SAML:2.0:metadata'>" + good
+    two += Forger("https://other/idp").metadata() + b"</md:EntitiesDescriptor>"
+    wrong = [(None, "cannot be read"), (b"", "is wrong"), (b"<a/>", "names 0 entities"), (two, "names 2 entities")]
+    for text, why in (*wrong, (browser.idp.metadata("SOAP"), "neither by redirect nor by form")):
+        if text is None:
+            path.unlink()
+        else:
+            path.write_bytes(text)
+        answer = browser.ask("GET", f"{FEDERATION}/{browser.cloud.protocol('acme')}/auth")
+        assert answer.status == 503 and why in answer.json["error"]["message"], answer
+    browser.cloud.takes_word_of("acme", good)
+    assert browser.bring(browser.good()).status == 200
 
 
 def test_what_is_no_response_at_all(browser: Browser) -> None:

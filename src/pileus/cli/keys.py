@@ -10,12 +10,15 @@ from pileus.identity import facade as identity
 
 
 def rotate_keys(config: Config, arguments: list[str]) -> int:
-    """Put new keys in use; what the old ones made stays good for as long as it would have been."""
+    """Put new keys in use; what the old ones made stays good for as long as it would have been.
+
+    The key that signs SAML is replaced in two steps, since others must learn of the new one first.
+    """
     parser = argparse.ArgumentParser("pileus rotate-keys")
     parser.add_argument("ring", nargs="*", default=["tokens", "credentials", "audit"],
-                        help="tokens, credentials or audit; all of them unless named")  # fmt: skip
+                        help="tokens, credentials, audit (all three unless named), or one step of saml")  # fmt: skip
     rings = parser.parse_args(arguments).ring
-    if unknown := set(rings) - {"tokens", "credentials", "audit"}:
+    if unknown := set(rings) - {"tokens", "credentials", "audit", "saml"}:
         parser.error(f"no such ring: {', '.join(sorted(unknown))}")
     db, folder, now = connect(config.database_url), config.folder / "keys", time.time()
     if "tokens" in rings:
@@ -29,6 +32,8 @@ def rotate_keys(config: Config, arguments: list[str]) -> int:
     if "audit" in rings:
         identity.rotate_audit_key(folder, now)
         print("audit: recorded under a new key from now on")
+    if "saml" in rings:
+        print(f"saml: {identity.rotate_signing_key(folder)}")
     db.close()
     return 0
 

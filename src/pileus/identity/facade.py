@@ -56,6 +56,7 @@ from pileus.identity.federation import (
     scopes,
     service_provider,
 )
+from pileus.identity.federation.saml_keys import rotate_signing_key
 from pileus.identity.keys import KeyRing, rotate
 from pileus.identity.recovery import caller_as, forget_keys, recover_administrator, rotate_credential_key
 from pileus.identity.rows import PROJECTS, USERS
@@ -89,6 +90,7 @@ __all__ = [
     "rotate_audit_key",
     "rotate_credential_key",
     "rotate_keys",
+    "rotate_signing_key",
     "seal",
     "unseal",
     "user_view",

@@ -18,6 +18,7 @@ from pileus.identity.federation.saml_keys import shown_keys
 
 PROTOCOLS = ("saml2", "mapped")  # names of protocols that are spoken in SAML
 logging.getLogger("saml2").setLevel(logging.CRITICAL)  # it logs whole messages; why one is refused, we say ourselves
+log = logging.getLogger("pileus.identity")
 SKEW_SECONDS = 60  # that clocks may differ
 
 
@@ -51,7 +52,11 @@ def config_of(peer: Peer) -> Any:
         seen = tuple((str(path), path.stat().st_mtime_ns) for path in (Path(peer.trusted.metadata), *keys))
     except OSError as error:
         raise ServiceUnavailable(f"The metadata of {peer.idp_id} cannot be read: {error.strerror}.") from None
-    return _config(peer.url, peer.trusted, seen)
+    try:
+        return _config(peer.url, peer.trusted, seen)
+    except Exception as error:  # the library raises what it likes
+        log.warning("the metadata of %s is wrong: %s", peer.idp_id, error)
+        raise ServiceUnavailable(f"The metadata of {peer.idp_id} is wrong ({type(error).__name__}).") from None
 
 
 @functools.lru_cache(maxsize=64)

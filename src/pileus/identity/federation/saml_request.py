@@ -41,13 +41,17 @@ class Question(Struct, frozen=True, kw_only=True):
 def ask_browser(peer: Peer, origin: str, now: float) -> Question:
     """Send a browser to the identity provider, by redirect where it can, else by a form that posts itself."""
     from saml2.client import Saml2Client
+    from saml2.client_base import SignOnError
     from saml2.xmldsig import DIGEST_SHA256, SIG_RSA_SHA256
 
     config = config_of(peer)
-    client = Saml2Client(config=config)
-    identifier, _, found = client.prepare_for_negotiated_authenticate(
-        issuer_of(peer, config), sign=True, sigalg=SIG_RSA_SHA256, digest_alg=DIGEST_SHA256
-    )
+    client, issuer = Saml2Client(config=config), issuer_of(peer, config)
+    try:
+        identifier, _, found = client.prepare_for_negotiated_authenticate(
+            issuer, sign=True, sigalg=SIG_RSA_SHA256, digest_alg=DIGEST_SHA256
+        )
+    except SignOnError:
+        raise ServiceUnavailable(f"{peer.idp_id} takes requests neither by redirect nor by form.") from None
     asked = Asked(id=identifier, url=peer.url, until=now + ANSWER_SECONDS, origin=origin)
     headers = {**{name.lower(): value for name, value in found["headers"]}, "cache-control": "no-store",
                "set-cookie": cookie(peer, seal_request(peer, asked))}  # fmt: skip
@@ -66,15 +70,16 @@ def cookie(peer: Peer, value: str) -> str:
 def ask_ecp(peer: Peer, now: float) -> Question:
     """Give a client of the enhanced profile the request that it shall hand to the identity provider."""
     from lxml import etree
-    from saml2 import BINDING_PAOS, BINDING_SOAP, SAMLError
+    from saml2 import BINDING_PAOS, BINDING_SOAP
     from saml2.client import Saml2Client
+    from saml2.s_utils import UnsupportedBinding
     from saml2.xmldsig import DIGEST_SHA256, SIG_RSA_SHA256
 
     config = config_of(peer)
     client = Saml2Client(config=config)
     try:
         destination = client._sso_location(issuer_of(peer, config), BINDING_SOAP)
-    except SAMLError:  # the client knows where to go; the address in the metadata is only a further check
+    except UnsupportedBinding:  # the client knows where to go; the address in the metadata is only a further check
         destination = None
     identifier, request = client.create_authn_request(
         destination, binding=BINDING_PAOS, sign=True, sign_alg=SIG_RSA_SHA256, digest_alg=DIGEST_SHA256
