@@ -19,7 +19,7 @@ from pileus.core.context import Context
 from pileus.core.errors import ServiceUnavailable
 from pileus.db.connect import Tx
 from pileus.identity.domain_options import DOMAIN_OPTIONS, DomainOption
-from pileus.identity.drivers import Away, Directory
+from pileus.identity.drivers import Away, Directory, Silent
 from pileus.identity.sealing import unseal
 from pileus.identity.watched import version
 
@@ -55,11 +55,12 @@ class Door:
         """Ask in the caller's thread; raises Away."""
         failed_at, why = self._failed
         if self.clock() < failed_at + PEACE_SECONDS:
-            raise Away(why)
+            raise Silent(why)
         try:
             return work(self.directory)
         except Away as error:
-            self._failed = (self.clock(), str(error))
+            if isinstance(error, Silent):
+                self._failed = (self.clock(), str(error))
             log.warning("the directory of domain %s: %s", self.domain_id, error)
             raise
 

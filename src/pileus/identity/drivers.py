@@ -13,6 +13,10 @@ class Away(Exception):
     """A directory cannot be asked now; the text says why, for users, without addresses or names of accounts."""
 
 
+class Silent(Away):
+    """It answers nobody: for a moment there is no use in asking it anything else."""
+
+
 class Entry(Struct, frozen=True, kw_only=True):
     """A user or group as the directory has it."""
 

@@ -11,16 +11,13 @@ from urllib.parse import urlsplit
 from ldap3 import ANONYMOUS, NONE, SIMPLE, Connection, Server, Tls
 from ldap3.core.exceptions import LDAPExceptionError
 
-from pileus.identity.drivers import Away
+from pileus.identity.drivers import Away, Silent
 from pileus.identity.ldap.options import LdapOptions
 
 T = TypeVar("T")
 log = logging.getLogger("pileus.identity.ldap")
 SUCCESS = 0
-# What a directory says of a wrong, locked, expired or missing password, and of entries that may not log in (RFC 4511
-# §4.1.9): constraintViolation, noSuchObject, invalidDNSyntax, inappropriateAuthentication, invalidCredentials,
-# insufficientAccessRights, unwillingToPerform.
-REFUSALS = frozenset((19, 32, 34, 48, 49, 50, 53))
+BUSY = (51, 52)  # busy, unavailable (RFC 4511 §4.1.9); what else is no success is a refusal of this log-in
 NO_ANSWER = "it does not answer"
 
 
@@ -75,14 +72,14 @@ class Connections:
         reason = connection.result["description"]
         end(connection)
         log.warning("%s refuses the cloud's own account: %s", self.options.url, reason)
-        raise Away("it refuses the cloud's own account")
+        raise Silent("it refuses the cloud's own account")
 
     def accepts(self, place: str, password: str) -> bool:
         """Whether a password is right: on a connection of its own, which ends.  An empty one is never tried.
 
         A directory may take an empty password for no log-in at all, and call that a success (RFC 4513 §5.1.2).
         """
-        if not place or not password:
+        if not place or not password or not sendable(password):
             return False
         with self._failing():
             connection = self._opened(place, password)
@@ -90,9 +87,10 @@ class Connections:
                 code = self._bound(connection)
             finally:
                 end(connection)
-        if code != SUCCESS and code not in REFUSALS:
-            log.warning("%s answers a log-in with result %s", self.options.url, code)
+        if code in BUSY:
             raise Away("it cannot check passwords now")
+        if code != SUCCESS:
+            log.info("%s refuses a log-in: result %d", self.options.url, code)
         return code == SUCCESS
 
     @contextlib.contextmanager
@@ -104,7 +102,7 @@ class Connections:
             raise
         except (LDAPExceptionError, OSError) as error:
             log.warning("%s: %s: %s", self.options.url, type(error).__name__, error)
-            raise Away(NO_ANSWER) from None
+            raise Silent(NO_ANSWER) from None
         except Exception as error:  # what a broken or hostile server sends can trip the decoder anywhere
             log.exception("%s: an answer that cannot be read", self.options.url)
             raise Away("its answers cannot be read") from error
@@ -114,11 +112,14 @@ class Connections:
         return int(connection.result["result"])
 
     def _opened(self, user: str, password: str) -> Connection:
-        """A connection to the first address that answers, under TLS where that is wanted, not yet bound."""
+        """A connection to the first address that answers, under TLS where that is wanted, not yet bound.
+
+        The password goes as bytes, since ldap3 normalizes text, which not all who set passwords do.
+        """
         failure: Exception = Away("ldap.url names no ldap:// or ldaps:// address")
         for server in self._servers():
             connection = Connection(
-                server, user or None, password or None, authentication=SIMPLE if user else ANONYMOUS,
+                server, user or None, password.encode() or None, authentication=SIMPLE if user else ANONYMOUS,
                 receive_timeout=self.options.seconds, auto_referrals=bool(self.options.chase_referrals),
                 check_names=False, read_only=True, raise_exceptions=False, auto_bind=False,
             )  # fmt: skip
@@ -158,6 +159,15 @@ class Connections:
             idle, self._idle = self._idle, []
         for connection in idle:
             end(connection)
+
+
+def sendable(text: str) -> bool:
+    """Whether a text can be written in UTF-8, as all text of LDAP is; JSON can hold some that cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def end(connection: Any) -> None:

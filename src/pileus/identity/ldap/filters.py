@@ -1,15 +1,16 @@
 """LDAP filters (RFC 4515): every value is escaped, so that none of them can be anything but a value."""
 
+import string
 from collections.abc import Iterable
 from uuid import UUID
 
 GUID = "objectguid"  # Active Directory's id, which is bytes: shown as a UUID
-_SPECIAL = {ord(c): f"\\{ord(c):02x}" for c in "\\*()\0"}
+_PLAIN = frozenset((string.ascii_letters + string.digits).encode())
 
 
 def escaped(text: str) -> str:
-    """A value as it stands in a filter."""
-    return text.encode("utf-8", "replace").decode().translate(_SPECIAL)
+    """A value as it stands in a filter: all but letters and digits by its number, since parsers also strip blanks."""
+    return "".join(chr(byte) if byte in _PLAIN else f"\\{byte:02x}" for byte in text.encode("utf-8", "replace"))
 
 
 def value_of(attribute: str, text: str) -> str:
