@@ -26,6 +26,7 @@ from pileus.identity.rows import DEFAULT_DOMAIN, USERS, ApplicationCredential, U
 from pileus.identity.sealing import unseal
 from pileus.identity.token import METHODS
 
+NO_USER = User(id=NOBODY, name="", domain_id="")
 EXPIRED = "The password is expired and needs to be changed for user: {}."
 
 
@@ -45,14 +46,13 @@ async def prove_password(call: Call, given: Mapping[str, Any], *, expired: bool 
     rules = call.app.settings.config.identity
 
     def look(ctx: Context) -> Attempt:
-        user = find_user(ctx.tx, given)
-        if user is None or locked(ctx.tx, user, rules, ctx.now):
-            return Attempt()
-        return Attempt(
+        user = find_user(ctx.tx, given) or NO_USER  # of whom as much is asked, so that time tells nothing
+        attempt = Attempt(
             user_id=user.id, stored=stored_hash(ctx.tx, user.id),
             expired=user.password_expires_at is not None and user.password_expires_at <= ctx.now,
             greet=greet_is_due(ctx.tx, user.id, rules, ctx.now),
         )  # fmt: skip
+        return Attempt() if locked(ctx.tx, user, rules, ctx.now) else attempt
 
     found: Attempt = await call.read(look)
     if not await passwords(rules).verify(found.user_id, found.stored, given["password"]):

@@ -17,6 +17,7 @@ from pileus.identity.password_rules import locked
 from pileus.identity.passwords import MAX_LENGTH, stored_hash
 from pileus.identity.rows import (
     APPLICATION_CREDENTIALS,
+    DEFAULT_DOMAIN,
     PROJECTS,
     TRUSTS,
     USERS,
@@ -116,13 +117,18 @@ def find_credential(tx: Tx, given: Mapping[str, Any]) -> ApplicationCredential |
 
 
 def find_user(tx: Tx, given: Mapping[str, Any]) -> User | None:
-    """A user by id, or by name and domain; raises BadRequest when neither is given."""
+    """A user by id, or by name and domain; raises BadRequest when neither is given.
+
+    Where there is no such domain as much is read as where there is one, so that time does not tell (OSSA-2021-003).
+    """
     if "id" in given:
         return USERS.get(tx, id=given["id"])
     if "name" not in given or "domain" not in given:
         raise BadRequest("A user is named by id, or by name and domain.")
     domain = find_domain(tx, given["domain"])
-    return USERS.get(tx, domain_id=domain.id, name=given["name"]) if domain else None
+    if domain is None:
+        PROJECTS.get(tx, id=DEFAULT_DOMAIN)
+    return USERS.get(tx, domain_id=domain.id if domain else "", name=given["name"])
 
 
 def find_domain(tx: Tx, given: Mapping[str, Any]) -> Project | None:

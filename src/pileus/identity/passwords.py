@@ -102,6 +102,7 @@ class Passwords:
 
     def __init__(self, memory_kib: int, passes: int) -> None:
         self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=1)
+        self._nobodys = self.hash_now(secrets.token_hex(16))  # compared with what is said to be a nobody's password
         self._pool = ThreadPoolExecutor(THREADS, "password")
         self._waiting = 0
         self._verified = Verified()
@@ -116,7 +117,7 @@ class Passwords:
 
     async def verify(self, owner_id: str, stored: str, password: str) -> bool:
         """Whether the password is right; `stored` is "" for an owner that does not exist."""
-        if stored and self._verified.knows(owner_id, stored, password):
+        if self._verified.knows(owner_id, stored, password):
             return True
         if not await self._slowly(lambda: self._verify_now(stored, password)):
             return False
@@ -124,11 +125,9 @@ class Passwords:
         return True
 
     def _verify_now(self, stored: str, password: str) -> bool:
-        if not stored:
-            self.hash_now(password)  # costs what a comparison costs
-            return False
         try:
-            return self._hasher.verify(stored, password.encode("utf-8", "surrogatepass"))
+            right = self._hasher.verify(stored or self._nobodys, password.encode("utf-8", "surrogatepass"))
+            return right and bool(stored)
         except (VerificationError, InvalidHashError):
             return False
 
