@@ -101,3 +101,25 @@ def test_a_revoked_token_is_refused_over_the_wire(url: str) -> None:
     assert answer.status_code == 204
     other = openstack.connection.Connection(auth_type="token_endpoint", auth={"endpoint": url, "token": token})
     assert other.session.get(f"{url}/identity/v3/users", raise_exc=False).status_code == 401
+
+
+def test_a_client_keeps_providers_protocols_and_mappings(url: str) -> None:
+    identity = connect(url).identity
+    rules = [{"remote": [{"type": "OIDC-sub"}], "local": [{"user": {"name": "{0}"}}]}]
+    mapping = identity.create_mapping(id="acme", rules=rules)
+    changed = [*rules, {"remote": [{"type": "GROUP"}], "local": [{"group": {"id": "g"}}]}]
+    assert identity.update_mapping(mapping, rules=changed).rules == changed
+    assert [m.id for m in identity.mappings()] == ["acme"] and identity.get_mapping("acme").rules == changed
+    provider = identity.create_identity_provider(id="acme", remote_ids=["https://a"], is_enabled=False)
+    assert identity.update_identity_provider(provider, is_enabled=True, description="d").is_enabled
+    assert identity.find_identity_provider("acme").description == "d"
+    assert [p.id for p in identity.identity_providers()] == ["acme"]
+    protocol = identity.create_federation_protocol(provider, id="openid", mapping_id="acme")
+    assert identity.get_federation_protocol(provider, "openid").mapping_id == "acme"
+    assert identity.update_federation_protocol(provider, protocol, mapping_id="acme").id == "openid"
+    assert [p.id for p in identity.federation_protocols(provider)] == ["openid"]
+    assert identity.find_federation_protocol(provider, "openid").name == "openid"
+    identity.delete_federation_protocol(provider, protocol, ignore_missing=False)
+    identity.delete_identity_provider(provider, ignore_missing=False)
+    identity.delete_mapping(mapping, ignore_missing=False)
+    assert identity.find_identity_provider("acme") is None and identity.find_mapping("acme") is None

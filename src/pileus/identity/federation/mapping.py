@@ -22,9 +22,11 @@ MAPPING = Fields(
     "mapping",
     "mappings",
     (
-        Field("id", "r"),
+        Field(
+            "id", "cr", {"type": "string", "minLength": 1, "maxLength": 64}
+        ),  # that of the path, as clients repeat it
         Field("rules", "Cru", RULES["2.0"]),  # which allows all that 1.0 does
-        Field("schema_version", "cru", {"enum": ["1.0", "2.0"]}, default="1.0"),
+        Field("schema_version", "cru", {"enum": ["1.0", "2.0", None]}, default="1.0"),
         Field("links", "r", get=self_link("OS-FEDERATION/mappings")),
     ),
 )
@@ -73,7 +75,9 @@ def create_mapping(ctx: Context, mapping_id: str, body: dict[str, Any]) -> Mappi
     given = body["mapping"]
     if not 1 <= len(mapping_id) <= 64:
         raise BadRequest("mapping: its id has 1 to 64 characters.")
-    mapping = Mapping(id=mapping_id, rules=given["rules"], schema_version=given.get("schema_version", "1.0"))
+    if given.get("id", mapping_id) != mapping_id:
+        raise BadRequest("id: it is not the one in the path.")
+    mapping = Mapping(id=mapping_id, rules=given["rules"], schema_version=given.get("schema_version") or "1.0")
     check(mapping.rules, mapping.schema_version)
     if MAPPINGS.get(ctx.tx, id=mapping_id) is not None:
         raise Conflicted(f"Conflict occurred attempting to store mapping - Duplicate entry: {mapping_id}.")
@@ -85,9 +89,10 @@ def create_mapping(ctx: Context, mapping_id: str, body: dict[str, Any]) -> Mappi
 )
 def update_mapping(ctx: Context, mapping: Mapping, body: dict[str, Any]) -> Mapping:
     """Update a mapping; the next log-ins follow it."""
-    changed = structs.replace(mapping, **body)
+    changes = {name: value for name, value in body.items() if value is not None}
+    changed = structs.replace(mapping, **changes)
     check(changed.rules, changed.schema_version)
-    MAPPINGS.update(ctx.tx, body, id=mapping.id)
+    MAPPINGS.update(ctx.tx, changes, id=mapping.id)
     return changed
 
 
