@@ -13,6 +13,8 @@ import pytest
 
 from ldap_cloud import LdapCloud
 from pileus.http.app import App
+from pileus.identity.domain_options import DOMAIN_OPTIONS, DomainOption
+from pileus.identity.sealing import seal
 from slapd import PASSWORD, READER_PASSWORD, SUFFIX, Slapd
 
 
@@ -230,6 +232,29 @@ def test_a_domain_that_is_pointed_elsewhere_is_read_anew_at_once(cloud: LdapClou
     assert cloud("PATCH", f"{here}/user_filter", option).status == 200
     cloud.pass_time(0.1)
     assert not cloud.valid(token) and cloud.enter("alice").status == 401
+
+
+def test_options_that_make_no_sense_are_a_fault_of_their_own_domain(cloud: LdapCloud) -> None:
+    cloud.slapd.person("u1", "alice")
+    other = cloud.make("/domains", "domain", name="other")["id"]
+    cloud.configure(cloud.slapd.options(), other)
+    sealed = seal(cloud.settings.keys_folder, '"many"')
+    wrong = {"domain_id": other, "group_name": "ldap", "option_name": "page_size"}
+    cloud.db.transact(lambda tx: DOMAIN_OPTIONS.insert(tx, DomainOption(**wrong, sealed_value=sealed)))
+    assert cloud.enter("alice").status == 201
+    answer = cloud("GET", f"/users?domain_id={other}")
+    assert answer.status == 503 and "the configuration of the domain" in answer.json["error"]["message"]
+    cloud.db.transact(lambda tx: DOMAIN_OPTIONS.update(tx, {"sealed_value": "00000000:x"}, **wrong))
+    assert cloud.enter("alice").status == 201 and cloud("GET", f"/users?domain_id={other}").status == 503
+
+
+def test_an_entry_is_never_without_the_work_that_reads_it_again(cloud: LdapCloud) -> None:
+    place = cloud.slapd.person("u1", "alice")
+    cloud.db.transact(lambda tx: tx.run("delete from work"))  # as of a domain that an older version configured
+    token = cloud.token_of("alice")
+    cloud.slapd.remove(place)
+    cloud.pass_time()
+    assert not cloud.valid(token)
 
 
 def test_a_wrong_tree_is_a_fault_and_nobody_is_gone(cloud: LdapCloud) -> None:

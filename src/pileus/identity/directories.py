@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from pileus.core.context import Context
 from pileus.core.errors import ServiceUnavailable
 from pileus.db.connect import Tx
 from pileus.identity.domain_options import DOMAIN_OPTIONS, DomainOption
-from pileus.identity.drivers import Away, Directory, Silent
+from pileus.identity.drivers import Asked, Away, Directory, Entry, Found, Kind, Silent
 from pileus.identity.sealing import unseal
 from pileus.identity.watched import version
 
@@ -76,6 +76,33 @@ class Door:
         self.directory.close()
 
 
+class Unusable:
+    """A directory whose stored options make no sense: a fault of its domain alone."""
+
+    name = "ldap"
+
+    def __init__(self, why: str):
+        self.why = why
+
+    def search(self, kind: Kind, asked: Sequence[Asked]) -> Found:
+        raise Silent(self.why)
+
+    def read(self, kind: Kind, local_ids: Sequence[str]) -> list[Entry]:
+        raise Silent(self.why)
+
+    def groups_of(self, user: Entry) -> list[Entry]:
+        raise Silent(self.why)
+
+    def users_in(self, group: Entry) -> list[Entry]:
+        raise Silent(self.why)
+
+    def accepts(self, user: Entry | None, password: str) -> bool:
+        raise Silent(self.why)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
 class Directories:
     """Those that are configured, made anew when their options change."""
 
@@ -115,11 +142,16 @@ class Directories:
 
     def _made(self, domain_id: str, rows: list[DomainOption]) -> Door | None:
         """The directory that options describe."""
-        driver = [row for row in rows if (row.group_name, row.option_name) == ("identity", "driver")]
-        if not driver or self._value(driver[0]) != "ldap":
-            return None
-        given = {row.option_name: self._value(row) for row in rows if row.group_name == "ldap"}
-        return Door(domain_id, make_ldap(given))
+        try:
+            given = {(row.group_name, row.option_name): self._value(row) for row in rows}
+            if given.get(("identity", "driver")) != "ldap":
+                return None
+            return Door(
+                domain_id, make_ldap({name: value for (group, name), value in given.items() if group == "ldap"})
+            )
+        except (ServiceUnavailable, ValueError) as error:
+            log.error("domain %s: its configuration cannot be used: %s", domain_id, error)
+            return Door(domain_id, Unusable("the configuration of the domain cannot be used"))
 
     def _value(self, row: DomainOption) -> Any:
         return json.loads(unseal(self.keys_folder, row.sealed_value))

@@ -13,10 +13,9 @@ from pileus.core.reconcile import AGAIN, Kind, Lease, Outcome, Transient, Wait, 
 from pileus.db.connect import Database, Tx
 from pileus.identity.directories import Directories, Door
 from pileus.identity.drivers import Away, Entry
-from pileus.identity.mirror import ENTRIES, TABLES, DirectoryEntry, keep, keep_users_in, lose, public_id
+from pileus.identity.mirror import DIRECTORY, ENTRIES, TABLES, DirectoryEntry, keep, keep_users_in, lose, public_id
 from pileus.identity.rows import ASSIGNMENTS
 
-DIRECTORY = "directory"
 STEP = 200  # entries that one step reads
 _NO_END = float("inf")  # the patience of a wait that is as it should be
 

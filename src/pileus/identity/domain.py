@@ -13,7 +13,7 @@ from pileus.core.paging import Listing, Query
 from pileus.core.reconcile import forget
 from pileus.core.schema import BOOLEAN, LONG_TEXT
 from pileus.db.connect import Conflict
-from pileus.identity.directory_work import DIRECTORY
+from pileus.identity.mirror import DIRECTORY
 from pileus.identity.passwords import forget_hashes
 from pileus.identity.rows import DEFAULT_DOMAIN, PROJECTS, Project
 from pileus.identity.service import (

@@ -15,11 +15,10 @@ from pileus.core.op import Reply
 from pileus.core.reconcile import forget, poke
 from pileus.core.schema import Schema
 from pileus.db.connect import Tx
-from pileus.identity.directory_work import DIRECTORY
 from pileus.identity.domain import load_domain
 from pileus.identity.domain_options import DOMAIN_OPTIONS, DomainOption
 from pileus.identity.ldap.options import LdapOptions, read_options
-from pileus.identity.mirror import lose_all, make_due
+from pileus.identity.mirror import DIRECTORY, lose_all, make_due
 from pileus.identity.rows import Project
 from pileus.identity.sealing import seal, unseal
 from pileus.identity.service import ADMIN, IDENTITY, READER

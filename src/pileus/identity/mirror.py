@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from pileus.core.errors import Forbidden
+from pileus.core.reconcile import poke
 from pileus.db.connect import Tx
 from pileus.db.rows import Table
 from pileus.identity.drivers import Entry, Kind
@@ -34,6 +35,7 @@ class DirectoryEntry(Struct, frozen=True, kw_only=True):
 
 
 ENTRIES = Table(DirectoryEntry, "directory_entries")
+DIRECTORY = "directory"  # the kind of work that reads entries again
 GONE = "select id from directory_entries where gone = 1"
 TABLES: dict[Kind, Table[Any]] = {"user": USERS, "group": GROUPS}
 PARAMETERS = 5000  # of one statement, well within what both engines take
@@ -124,6 +126,8 @@ def keep(tx: Tx, domain_id: str, entries: Sequence[Entry], now: float) -> None:
                 some.pop(identifier)
                 continue
             save(tx, domain_id, identifier, entry, rows.get(identifier))
+        if some.keys() - rows.keys():
+            poke(tx, DIRECTORY, domain_id, now)  # no entry is without somebody who looks whether it is still there
         for identifier, entry in some.items():
             note(tx, DirectoryEntry(id=identifier, domain_id=domain_id, kind=kind, local_id=entry.local_id,
                                     member_key=entry.key, seen_at=now))  # fmt: skip
