@@ -63,7 +63,7 @@ check: setup
 	@mypy
 	@lint-imports
 
-fast: setup
+fast: setup .cache/packages-tests.done
 	@pytest tests/unit tests/life tests/api
 
 test: guest check .cache/packages-tests.done

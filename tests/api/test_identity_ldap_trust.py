@@ -207,11 +207,18 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in contents}
 
 
-def test_over_tls_the_directory_must_prove_who_it_is(tmp_path: Path, certificates: dict[str, Path]) -> None:
-    slapd = Slapd(tmp_path / "slapd", certificate=certificates)
-    slapd.person("u1", "alice")
-    cloud = LdapCloud(tmp_path, slapd)
-    plain, secure = slapd.addresses
+@pytest.fixture
+def sure_slapd(tmp_path: Path, certificates: dict[str, Path]) -> Iterator[Slapd]:
+    made = Slapd(tmp_path / "sure", certificate=certificates)
+    yield made
+    made.stop()
+
+
+def test_over_tls_the_directory_must_prove_who_it_is(
+    cloud: LdapCloud, sure_slapd: Slapd, certificates: dict[str, Path]
+) -> None:
+    sure_slapd.person("u1", "alice")
+    plain, secure = sure_slapd.addresses
     other = secure.replace("127.0.0.1", "localhost")  # not in its certificate
     ca = str(certificates["ca"])
     for status, options in (
@@ -223,7 +230,5 @@ def test_over_tls_the_directory_must_prove_who_it_is(tmp_path: Path, certificate
         (201, {"url": secure, "tls_req_cert": "never"}),
         (201, {"url": f"ldap://127.0.0.1:9,{plain}"}),  # the first of two does not answer
     ):
-        cloud.configure(slapd.options(**options))
+        cloud.configure(sure_slapd.options(**options))
         assert cloud.enter("alice").status == status, options
-    cloud.close()
-    slapd.stop()
