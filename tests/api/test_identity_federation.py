@@ -335,6 +335,36 @@ def test_a_membership_ends_by_itself_and_takes_the_roles_with_it(federated: Fede
     assert federated.token("idp") and federated.cloud.valid(scoped), "the next log-in brings it back"
 
 
+def test_what_a_user_delegated_rests_on_the_membership_too(federated: Federated) -> None:
+    project = federated.project("p")
+    federated.group("dev", project)
+    federated.provider("idp", USER, GROUPS)
+    helper = federated.cloud.person("helper")
+    reply = federated.log_in("idp")
+    user = user_of(reply)["id"]
+    scoped = federated.scoped(reply.headers["x-subject-token"], project).headers["x-subject-token"]
+    credential = federated.cloud.make(
+        f"/users/{user}/application_credentials", "application_credential", token=scoped, name="c"
+    )
+    trust = federated.cloud.make(
+        "/OS-TRUST/trusts", "trust", token=scoped, trustor_user_id=user, trustee_user_id=helper["id"],
+        project_id=project, impersonation=True, roles=[{"name": "member"}],
+    )  # fmt: skip
+
+    def tokens() -> list[str]:
+        secret = {"id": credential["id"], "secret": credential["secret"]}
+        found = [federated.cloud.log_in({"application_credential": secret}),
+                 federated.cloud.by_password("helper", "secret", {"OS-TRUST:trust": {"id": trust["id"]}})]  # fmt: skip
+        return [answer.headers["x-subject-token"] for answer in found if answer.status == 201]
+
+    delegated = tokens()
+    assert len(delegated) == 2 and all(federated.cloud.valid(token) for token in delegated)
+    expire(federated, user)
+    assert not any(federated.cloud.valid(token) for token in delegated) and tokens() == []
+    federated.log_in("idp")
+    assert len(tokens()) == 2, "the next log-in brings it back"
+
+
 def expire(federated: Federated, user: str, seconds: float = 0.0) -> None:
     """Let the memberships of a user end so many seconds from now."""
     ends = {"expires_at": time.time() + seconds}

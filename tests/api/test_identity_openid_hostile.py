@@ -1,15 +1,25 @@
 """Providers of OpenID Connect that lie, stall, flood, or send us elsewhere; and tokens that nobody should believe."""
 
+import asyncio
 import base64
 import hmac
+import ipaddress
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 from msgspec import structs
@@ -17,6 +27,7 @@ from msgspec import structs
 from direct import Answer
 from identity_cloud import IdentityCloud
 from pileus.core.config import Federation, OidcProvider
+from pileus.core.errors import ServiceUnavailable
 from pileus.identity.federation import fetch, oidc_provider
 from pileus.identity.federation.oidc_login import attributes_of
 
@@ -26,7 +37,8 @@ CLIENT = "pileus"
 class Liar:
     """A provider whose every answer the test decides: by path, a JSON object, bytes, a status, or what does it all."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: tuple[Path, Path] | None = None) -> None:
+        """`shown`: the certificate and its key, where it has TLS."""
         self.key, self.asked = RSAKey.generate_key(2048, {"kid": "one"}), list[str]()
         liar = self
 
@@ -57,10 +69,18 @@ class Liar:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.issuer = f"http://127.0.0.1:{self.server.server_port}"
+        self.issuer = f"{'https' if shown else 'http'}://127.0.0.1:{self.server.server_port}"
+        if shown:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(*shown)
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.answers: dict[str, Any] = {}
         self.be_honest()
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
 
     def be_honest(self) -> None:
         self.answers = {
@@ -88,12 +108,8 @@ class Victim:
     """A cloud that trusts the liar."""
 
     def __init__(self, cloud: IdentityCloud, liar: Liar):
-        self.cloud, self.liar, self.told = cloud, liar, 0
-        secret = cloud.folder / "secret"
-        secret.write_text("s")
-        oidc = OidcProvider(issuer=liar.issuer, client_id=CLIENT, client_secret_file=str(secret))
-        federation = Federation(oidc={"acme": oidc}, trusted_dashboards=("https://d/",))
-        cloud.settings.config = structs.replace(cloud.settings.config, federation=federation)
+        self.cloud, self.told = cloud, 0
+        self.trust(liar)
         rules = [{"remote": [{"type": "OIDC-sub"}], "local": [{"user": {"name": "{0}"}}]}]
         for path, key, fields in (
             ("mappings/acme", "mapping", {"rules": rules}),
@@ -101,6 +117,15 @@ class Victim:
             ("identity_providers/acme/protocols/openid", "protocol", {"mapping_id": "acme"}),
         ):
             assert cloud("PUT", f"/OS-FEDERATION/{path}", {key: fields}).status == 201
+
+    def trust(self, liar: Liar, ca_file: str = "") -> None:
+        """Believe this one from now on, of whom nothing is known yet."""
+        oidc_provider.provider_of.cache_clear()
+        secret = self.cloud.folder / "secret"
+        secret.write_text("s")
+        oidc = OidcProvider(issuer=liar.issuer, client_id=CLIENT, client_secret_file=str(secret), ca_file=ca_file)
+        federation = Federation(oidc={"acme": oidc}, trusted_dashboards=("https://d/",))
+        self.cloud.settings.config = structs.replace(self.cloud.settings.config, federation=federation)
 
     def log_in(self, token: str) -> Answer:
         path = "/OS-FEDERATION/identity_providers/acme/protocols/openid/auth"
@@ -110,12 +135,16 @@ class Victim:
         path = "/auth/OS-FEDERATION/identity_providers/acme/protocols/openid/websso?origin=https://d/"
         return self.cloud("GET", path, token="")
 
-    def reasons(self) -> list[str]:
-        """Why log-ins were refused, as the audit trail has it."""
+    def audited(self) -> list[dict[str, Any]]:
+        """The audit trail."""
         self.cloud.direct.loop.run_until_complete(self.cloud.direct.app.audit.flush())
         events = self.cloud.db.read(lambda tx: tx.all("select event from audit order by at"))
-        found = [json.loads(row[0])["reason"] for row in events]
-        return [reason["why"] for reason in found if "why" in reason][self.told :]
+        return [json.loads(row[0]) for row in events]
+
+    def reasons(self) -> list[str]:
+        """Why log-ins were refused, as the audit trail has it."""
+        reasons = [event["reason"] for event in self.audited()]
+        return [reason["why"] for reason in reasons if "why" in reason][self.told :]
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +152,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Victim, Lia
     liar, cloud = Liar(), IdentityCloud(tmp_path_factory.mktemp("victim"))
     yield Victim(cloud, liar), liar
     cloud.close()
-    liar.server.shutdown()
-    liar.server.server_close()
+    liar.close()
 
 
 @pytest.fixture
@@ -137,7 +165,7 @@ def liar(pair: tuple[Victim, Liar]) -> Liar:
 @pytest.fixture
 def victim(pair: tuple[Victim, Liar]) -> Victim:
     """The cloud, which has heard nothing of the provider yet."""
-    oidc_provider.provider_of.cache_clear()
+    pair[0].trust(pair[1])
     pair[0].told = len(pair[0].reasons())
     return pair[0]
 
@@ -157,6 +185,9 @@ def test_an_honest_token_logs_in(victim: Victim, liar: Liar) -> None:
     assert victim.log_in(liar.token()).status == 201
     assert victim.log_in(liar.token(aud=["x", CLIENT])).status == 201
     assert victim.log_in(liar.token({"typ": "at+jwt"}, aud="api", client_id=CLIENT)).status == 201
+    user = victim.log_in(liar.token()).json["token"]["user"]
+    event = victim.audited()[-1]
+    assert (event["action"], event["outcome"], event["initiator"]["id"]) == ("authenticate", "success", user["id"])
 
 
 def test_unsigned_tokens_and_public_keys_as_secrets_are_refused(victim: Victim, liar: Liar) -> None:
@@ -310,6 +341,63 @@ def test_no_document_sends_us_to_other_places(victim: Victim, liar: Liar, place:
     nothing = name == "userinfo_endpoint" and not (isinstance(place, str) and place)
     assert answer.status == (201 if nothing else 503), answer
     assert not [path for path in liar.asked if path not in (DOCUMENT, "/keys")]
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate that signs itself, for an address or name, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "provider")])
+    now = datetime.now(UTC)
+    holder = x509.IPAddress(ipaddress.ip_address(name)) if name[0].isdigit() else x509.DNSName(name)
+    made = (
+        x509.CertificateBuilder(
+            subject, subject, key.public_key(), x509.random_serial_number(), now, now + timedelta(1)
+        )
+        .add_extension(x509.SubjectAlternativeName([holder]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / f"{name}.crt", folder / f"{name}.key"
+    paths[0].write_bytes(made.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
+
+
+def test_a_provider_must_show_the_certificate_of_its_name(victim: Victim, tmp_path: Path) -> None:
+    right, wrong = certificate(tmp_path, "127.0.0.1"), certificate(tmp_path, "other.example.org")
+    for shown, ca_file, status in ((right, str(right[0]), 201), (right, "", 503), (wrong, str(wrong[0]), 503)):
+        liar = Liar(shown)
+        victim.trust(liar, ca_file=ca_file)
+        assert victim.log_in(liar.token()).status == status, (shown[0].name, ca_file)
+        liar.close()
+
+
+def test_a_provider_with_tls_leads_to_no_address_without(victim: Victim, tmp_path: Path) -> None:
+    shown = certificate(tmp_path, "127.0.0.1")
+    liar, plain = Liar(shown), Liar()
+    for place in (f"{plain.issuer}/keys", liar.issuer.replace("https", "http") + "/keys"):
+        liar.answers[DOCUMENT] = {**liar.answers[DOCUMENT], "jwks_uri": place}
+        victim.trust(liar, ca_file=str(shown[0]))
+        assert victim.log_in(liar.token()).status == 503
+    assert not plain.asked
+    liar.close(), plain.close()
+
+
+def test_no_more_wait_for_a_provider_than_is_bearable(
+    victim: Victim, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "SECONDS", 0.5)
+    liar.answers["/user"] = trickle
+    provider = oidc_provider.provider_of(victim.cloud.settings.config.federation.oidc["acme"])
+
+    async def storm() -> list[Any]:
+        asking = [provider.ask(f"{liar.issuer}/user") for _ in range(oidc_provider.WAITING_MOST + 8)]
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    refused = [e for e in victim.cloud.direct.loop.run_until_complete(storm()) if isinstance(e, ServiceUnavailable)]
+    assert len(refused) == 8
+    liar.be_honest()
+    assert victim.log_in(liar.token()).status == 201, "afterwards there is room again"
 
 
 def test_claims_become_attributes_under_both_names() -> None:
