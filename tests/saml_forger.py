@@ -67,7 +67,7 @@ class Forger:
         said = {
             "issuer": self.issuer, "name": "ann", "audience": place, "destination": place, "recipient": place,
             "answers": request_id, "confirms": request_id, "begins": -10.0, "ends": 120.0, "confirmed_until": 120.0,
-            "id": "_" + secrets.token_hex(16), "status": "Success", **changes,
+            "id": "_" + secrets.token_hex(16), "status": "Success", "session": 86_400.0, **changes,
         }  # fmt: skip
         answers = f'InResponseTo="{said["answers"]}"' if said["answers"] else ""
         confirms = f'InResponseTo="{said["confirms"]}"' if said["confirms"] else ""
@@ -79,7 +79,8 @@ class Forger:
 <saml:SubjectConfirmation Method="urn:oasis:names:tc:SAML:2.0:cm:bearer"><saml:SubjectConfirmationData {confirms}
  NotOnOrAfter="{time(said["confirmed_until"])}" Recipient="{said["recipient"]}"/></saml:SubjectConfirmation>
 </saml:Subject><saml:Conditions NotBefore="{time(said["begins"])}" NotOnOrAfter="{time(said["ends"])}">
-{audience if said["audience"] else ""}</saml:Conditions><saml:AuthnStatement AuthnInstant="{time(0)}">
+{audience if said["audience"] else ""}</saml:Conditions><saml:AuthnStatement AuthnInstant="{time(0)}"
+ SessionNotOnOrAfter="{time(said["session"])}">
 <saml:AuthnContext><saml:AuthnContextClassRef>urn:oasis:names:tc:SAML:2.0:ac:classes:Password
 </saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement><saml:AttributeStatement>
 <saml:Attribute Name="urn:oid:0.9.2342.19200300.100.1.3" NameFormat="urn:oasis:names:tc:SAML:2.0:attrname-format:uri">

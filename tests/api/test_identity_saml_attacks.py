@@ -59,6 +59,8 @@ WRONG = [
     ({"confirmed_until": -3600.0}, "ResponseLifetimeExceed"),
     ({"confirmed_until": 1e6, "ends": 1e6}, "for too long"),
     ({"issuer": "https://other/idp"}, "MissingKey"),
+    ({"session": -3600.0}, "ResponseLifetimeExceed"),
+    ({"session": -20.0}, "the session at the identity provider is over"),
     ({"status": "Responder"}, "the identity provider refused"),
 ]
 

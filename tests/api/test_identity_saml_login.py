@@ -10,6 +10,7 @@ import pytest
 from lxml import etree
 
 from identity_cloud import IdentityCloud
+from pileus.core.clock import parse_iso
 from saml_cloud import DASHBOARD, FEDERATION, Browser, SamlCloud
 from saml_forger import SSO, Forger, question_of
 
@@ -65,6 +66,14 @@ def test_without_a_dashboard_the_token_goes_to_who_asked(browser: Browser) -> No
     taken = browser.bring(browser.idp.signed(browser.idp.response(browser.place, request)))
     assert taken.status == 201 and taken.json["token"]["user"]["name"] == "ann"
     assert browser.cloud.identity.valid(taken.headers["x-subject-token"])
+
+
+def test_a_token_ends_with_the_session_at_the_provider(browser: Browser) -> None:
+    answer = browser.bring(browser.good(session=600.0))
+    body = browser.cloud.identity(
+        "GET", "/auth/tokens", headers={"x-subject-token": token_in(answer.raw.decode())}
+    ).json["token"]
+    assert 540 < parse_iso(body["expires_at"]) - parse_iso(body["issued_at"]) <= 600
 
 
 def test_a_provider_that_wants_a_form_gets_one(browser: Browser) -> None:

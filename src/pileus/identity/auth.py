@@ -193,10 +193,11 @@ def who_asks(ctx: Context, auth: dict[str, Any], proven: Proven) -> Asking:
 
 
 def token_reply(
-    ctx: Context, who: Standing, *, methods: tuple[str, ...], parent: Payload | None = None, catalog: bool = True
-) -> Reply:
-    """A new token for a standing, as the API answers it."""
-    token, payload = tokens(ctx).issue(who, methods=methods, now=ctx.now, parent=parent)
+    ctx: Context, who: Standing, *, methods: tuple[str, ...], parent: Payload | None = None, catalog: bool = True,
+    until: float | None = None,
+) -> Reply:  # fmt: skip
+    """A new token for a standing, as the API answers it; `until` ends it sooner than usual."""
+    token, payload = tokens(ctx).issue(who, methods=methods, now=ctx.now, parent=parent, until=until)
     shown = token_body(ctx, payload, who, catalog=catalog)
     return Reply(shown, headers={"x-subject-token": token, "vary": "X-Auth-Token"})
 

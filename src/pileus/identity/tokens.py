@@ -58,17 +58,19 @@ class Tokens:
 
     def issue(
         self, who: Standing, *, methods: Iterable[str], now: float, parent: Payload | None = None,
-        certificate: str = "",
+        certificate: str = "", until: float | None = None,
     ) -> tuple[str, Payload]:  # fmt: skip
         """A token for a standing; made from another one (`parent`) it never lives longer than that.
 
-        With the thumbprint of a certificate it is good for who shows that.
+        With the thumbprint of a certificate it is good for who shows that; `until` ends it sooner.
         """
         expires = now + TOKEN_SECONDS
         if parent is not None:
             expires = min(expires, parent.expires_at)
         if who.ends_at is not None:
             expires = min(expires, who.ends_at)
+        if until is not None:
+            expires = min(expires, until)
         payload = Payload(
             user_id=who.user.id,
             methods=tuple(methods),

@@ -47,12 +47,12 @@ _METHODS = ("saml2", "openid")  # protocols that are methods of their own in tok
 _UNIQUE_LENGTH = 1024
 
 
-def log_in(ctx: Context, idp_id: str, protocol_id: str, attributes: Attributes) -> Reply:
+def log_in(ctx: Context, idp_id: str, protocol_id: str, attributes: Attributes, *, until: float | None = None) -> Reply:
     """An unscoped token for whom the attributes of a checked assertion mean; call it in a writing transaction.
 
-    `attributes`: every one with its values, by the names that the mapping's rules use.  Raises NotFound for an
-    unknown provider or protocol, Forbidden for a disabled provider, Unauthorized when nobody is meant; why stands in
-    the audit trail.
+    `attributes`: every one with its values, by the names that the mapping's rules use.  `until`: when the session at
+    the provider ends, if it said so, and with it the token.  Raises NotFound for an unknown provider or protocol,
+    Forbidden for a disabled provider, Unauthorized when nobody is meant; why stands in the audit trail.
     """
     provider, protocol = find_provider(ctx, idp_id, protocol_id)
     try:
@@ -66,7 +66,7 @@ def log_in(ctx: Context, idp_id: str, protocol_id: str, attributes: Attributes) 
     except (Unmapped, Refused) as why:
         log.info("federated log-in refused: %s", why)
         raise Unauthorized(WRONG, reason=str(why)) from None
-    return token_reply(ctx, who, methods=(method,))
+    return token_reply(ctx, who, methods=(method,), until=until)
 
 
 def find_provider(ctx: Context, idp_id: str, protocol_id: str) -> tuple[IdentityProvider, Protocol]:

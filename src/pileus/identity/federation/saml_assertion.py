@@ -17,6 +17,7 @@ from pileus.identity.federation.saml_peer import describe, own_keys, xmlsec
 
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ATTRIBUTE_FORMAT = "urn:oasis:names:tc:SAML:2.0:attrname-format:uri"
+_CONTEXTS = "urn:oasis:names:tc:SAML:2.0:ac:classes:"
 _ACTOR = "http://schemas.xmlsoap.org/soap/actor/next"
 
 
@@ -31,6 +32,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     now: float
     until: float  # when the assertion ends
     session_until: float  # when the user's own token ends
+    context: str = "unspecified"  # how they proved who they are, by SAML's name for it
 
     def unwritable(self) -> list[str]:
         """The attributes that hold characters that XML cannot carry."""
@@ -83,7 +85,7 @@ def _assertion(claim: Claim) -> Any:
     statement = saml.AuthnStatement(
         authn_instant=now, session_index=_new_id(), session_not_on_or_after=utc(claim.session_until),
         authn_context=saml.AuthnContext(
-            authn_context_class_ref=saml.AuthnContextClassRef(text="urn:oasis:names:tc:SAML:2.0:ac:classes:Password"),
+            authn_context_class_ref=saml.AuthnContextClassRef(text=_CONTEXTS + claim.context),
             authenticating_authority=[saml.AuthenticatingAuthority(text=claim.issuer)],
         ),
     )  # fmt: skip

@@ -113,6 +113,7 @@ def claim_of(ctx: Context, token: str, provider_id: str) -> tuple[ServiceProvide
         recipient=provider.sp_url, subject=known.standing.user.name, attributes=attributes_of(ctx, known),
         now=ctx.now, until=min(ctx.now + saml.assertion_seconds, known.payload.expires_at),
         session_until=known.payload.expires_at,
+        context="Password" if "password" in known.payload.methods else "unspecified",
     )  # fmt: skip
     if unwritable := claim.unwritable():
         raise BadRequest(f"{', '.join(unwritable)}: holds characters that cannot be written in XML.")

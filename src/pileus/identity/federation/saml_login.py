@@ -129,7 +129,7 @@ def log_in_once(ctx: Context, peer: Peer, asserted: Asserted) -> Reply:
         USED_ASSERTIONS.insert(ctx.tx, UsedAssertion(digest=digest, expires_at=asserted.until))
     except Conflict:
         raise Unauthorized(WRONG, reason="the assertion was used before") from None
-    return log_in(ctx, peer.idp_id, peer.protocol_id, asserted.attributes)
+    return log_in(ctx, peer.idp_id, peer.protocol_id, asserted.attributes, until=asserted.session_until)
 
 
 async def hand_over(call: Call, peer: Peer, asked: Asked, reply: Reply) -> None:
@@ -139,9 +139,7 @@ async def hand_over(call: Call, peer: Peer, asked: Asked, reply: Reply) -> None:
 
 async def ask(call: Call, idp_id: str, protocol_id: str, origin: str) -> None:
     """Send whoever called to the identity provider; what comes back goes to `origin` ("": to them)."""
-    peer = peer_of(call.app.settings, idp_id, protocol_id)
-    await call.read(lambda ctx: find_provider(ctx, idp_id, protocol_id))
-    now = call.app.clock()
+    peer, now = peer_of(call.app.settings, idp_id, protocol_id), call.app.clock()
     if not origin and speaks_ecp(call.headers):
         question = await beside(lambda: ask_ecp(peer, now))
     else:

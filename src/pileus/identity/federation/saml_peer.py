@@ -9,6 +9,7 @@ import logging
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from msgspec import Struct
 
@@ -38,7 +39,8 @@ def peer_of(settings: Any, idp_id: str, protocol_id: str) -> Peer:
     if trusted is None or protocol_id not in PROTOCOLS:
         raise NotFound(f"The identity provider {idp_id[:64]} does not speak SAML by the protocol {protocol_id[:64]}.")
     # The configured address, never the one that the client named: an assertion is bound to it.
-    here = f"{settings.config.url}/identity/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/saml2"
+    path = f"identity_providers/{quote(idp_id, safe='')}/protocols/{protocol_id}/saml2"
+    here = f"{settings.config.url}/identity/v3/OS-FEDERATION/{path}"
     return Peer(idp_id=idp_id, protocol_id=protocol_id, url=here, trusted=trusted, keys_folder=settings.keys_folder)
 
 

@@ -24,6 +24,7 @@ class Asserted(Struct, frozen=True, kw_only=True):
     issuer: str
     id: str
     until: float  # when nobody would take it any more, here either
+    session_until: float | None  # when the user's session at the identity provider ends, if it says so
     attributes: dict[str, list[str]]
 
 
@@ -39,7 +40,10 @@ def check(peer: Peer, response: bytes, request_id: str, now: float) -> Asserted:
     check_origin(parsed.response, assertion, issuer)
     check_place(peer, parsed.response, assertion)
     until = check_answer(peer, parsed.response, assertion, request_id, now)
-    return Asserted(issuer=issuer, id=assertion.id, until=until, attributes=attributes_of(parsed, issuer))
+    return Asserted(
+        issuer=issuer, id=assertion.id, until=until, session_until=session_end(assertion, now),
+        attributes=attributes_of(parsed, issuer),
+    )  # fmt: skip
 
 
 def verified(config: Any, response: bytes) -> Any:
@@ -104,6 +108,14 @@ def check_answer(peer: Peer, response: Any, assertion: Any, request_id: str, now
     ):
         raise Wrong("the assertion is not good at this time, or for too long")
     return until
+
+
+def session_end(assertion: Any, now: float) -> float | None:
+    """When the session at the identity provider ends, past which no token shall live; raises Wrong if it has."""
+    ends = [seconds(s.session_not_on_or_after) for s in assertion.authn_statement if s.session_not_on_or_after]
+    if ends and min(ends) <= now:
+        raise Wrong("the session at the identity provider is over")
+    return min(ends, default=None)
 
 
 def seconds(text: str) -> float:
