@@ -1,6 +1,7 @@
 """The audit trail: complete, without secrets, and nobody can change it unseen."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from identity_cloud import PASSWORD, IdentityCloud
+from pileus.core.audit import Record
 from pileus.identity import facade
 
 
@@ -100,6 +102,67 @@ def test_whatever_is_done_to_the_trail_shows(cloud: IdentityCloud, change: str) 
     assert cloud.db.transact(lambda tx: tx.run(sql)) == 1
     found = wrong(cloud)
     assert found and expected in found[0]
+
+
+def pruned(cloud: IdentityCloud, until: float) -> list[Record]:
+    trail = facade.audit_trail(cloud.settings.keys_folder)
+    return cloud.db.transact(lambda tx: trail.prune(tx, until))
+
+
+def aged(cloud: IdentityCloud, names: str) -> float:
+    """Write a record for each name; the time before the last."""
+    for name in names:
+        moment = time.time()
+        cloud.make("/users", "user", name=name)
+        told(cloud)
+    return moment
+
+
+def test_old_records_are_pruned_and_the_rest_is_still_proven(cloud: IdentityCloud) -> None:
+    until = aged(cloud, "abcd")
+    whole = told(cloud)
+    gone = pruned(cloud, until)
+    assert [record.position for record in gone] == list(range(1, len(whole))) and wrong(cloud) == []
+    assert [event["id"] for event in told(cloud)] == [whole[-1]["id"]]
+    cloud.make("/users", "user", name="e")
+    assert len(told(cloud)) == 2 and wrong(cloud) == []
+    assert len(pruned(cloud, time.time() + 1)) == 2 and told(cloud) == [] and wrong(cloud) == []
+    assert pruned(cloud, time.time() + 1) == []
+    cloud.make("/users", "user", name="f")
+    positions = (told(cloud), cloud.db.read(lambda tx: tx.all("select position from audit")))[1]
+    assert positions == [(len(whole) + 2,)] and wrong(cloud) == [], "numbers go on"
+
+
+PRUNED_BY_OTHERS = {
+    "more was removed": ("delete from audit where position = (select min(position) from audit)", "missing"),
+    "the mark was moved": ("update audit_pruned set position = position + 1", "mark"),
+    "another link": ("update audit_pruned set link = '0'", "mark"),
+    "another mac": ("update audit_pruned set mac = mac || '0'", "mark"),
+    "no mark": ("delete from audit_pruned", "missing"),
+    "a second mark": ("insert into audit_pruned select position + 1, link, mac from audit_pruned", "mark"),
+}
+
+
+@pytest.mark.parametrize("change", PRUNED_BY_OTHERS)
+def test_nobody_else_prunes_unseen(cloud: IdentityCloud, change: str) -> None:
+    pruned(cloud, aged(cloud, "abc"))
+    aged(cloud, "de")
+    assert wrong(cloud) == []
+    sql, expected = PRUNED_BY_OTHERS[change]
+    assert cloud.db.transact(lambda tx: tx.run(sql)) == 1
+    found = wrong(cloud)
+    assert found and any(expected in line for line in found), found
+    with pytest.raises(ValueError, match="not as it was written"):
+        pruned(cloud, time.time() + 1)
+
+
+def test_an_older_mark_that_is_put_back_shows(cloud: IdentityCloud) -> None:
+    pruned(cloud, aged(cloud, "ab"))
+    [mark] = cloud.db.read(lambda tx: tx.all("select position, link, mac from audit_pruned"))
+    pruned(cloud, aged(cloud, "cd"))
+    sql = "update audit_pruned set position = ?, link = ?, mac = ?"
+    cloud.db.transact(lambda tx: tx.run(sql, *mark))
+    assert "missing" in wrong(cloud)[0]
 
 
 def test_the_trail_goes_on_over_restarts_and_new_keys(cloud: IdentityCloud) -> None:

@@ -1,6 +1,7 @@
 """What the operator does on the controller itself: keys, recovery, audit, questions about policy."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,23 @@ def test_a_locked_out_administrator_gets_in_again(cloud: IdentityCloud, config: 
     assert cloud("GET", "/users").status == 200 and cloud.token("admin", password, system=True)
     keys.audit(config, [])
     assert "recover-admin" in capsys.readouterr().out and keys.audit(config, ["--verify"]) == 0
+
+
+def test_the_audit_trail_is_pruned_by_age(cloud: IdentityCloud, config: Config, capsys: Any) -> None:
+    for name in ("ann", "ben"):
+        cloud.make("/users", "user", name=name)
+    assert keys.audit(config, ["--prune", "1"]) == 0 and capsys.readouterr().out == ""
+    assert keys.audit(config, ["--verify"]) == 0
+    assert keys.audit(config, ["--prune", "0"]) == 0
+    gone = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["position"] for record in gone] == list(range(1, len(gone) + 1)) and len(gone) >= 2
+    assert "create" in {record["event"]["action"] for record in gone} and all(r["mac"] and r["link"] for r in gone)
+    assert keys.audit(config, ["--verify"]) == 0 and keys.audit(config, []) == 0
+    left = [json.loads(line)["action"] for line in capsys.readouterr().out.splitlines()]
+    assert left[-1] == "audit-prune" and "create" not in left, "that it was pruned is told"
+    cloud.db.transact(lambda tx: tx.run("update audit set event = replace(event, 'operator', 'nobody')"))
+    assert keys.audit(config, ["--prune", "0"]) == 1
+    assert "Nothing was removed" in capsys.readouterr().err and keys.audit(config, ["--verify"]) == 1
 
 
 def test_the_rules_are_listed_with_what_they_guard(cloud: IdentityCloud, config: Config, capsys: Any) -> None:

@@ -2,11 +2,15 @@
 
 import argparse
 import json
+import sys
 import time
 
+from pileus.core.audit import Trail
 from pileus.core.config import Config
-from pileus.db.connect import Database, connect
+from pileus.db.connect import Database, Tx, connect
 from pileus.identity import facade as identity
+
+DAY = 86_400.0
 
 
 def rotate_keys(config: Config, arguments: list[str]) -> int:
@@ -64,6 +68,8 @@ def audit(config: Config, arguments: list[str]) -> int:
     """Print the audit trail, or prove that nobody changed it."""
     parser = argparse.ArgumentParser("pileus audit")
     parser.add_argument("--verify", action="store_true", help="print what was changed, removed or added; 0 if nothing")
+    parser.add_argument("--prune", type=float, metavar="DAYS",
+                        help="print and remove the records that are older; the rest can still be verified")  # fmt: skip
     parser.add_argument("--last", type=int, default=50, help="how many records to print")
     given = parser.parse_args(arguments)
     db, trail = connect(config.database_url), identity.audit_trail(config.folder / "keys")
@@ -72,7 +78,28 @@ def audit(config: Config, arguments: list[str]) -> int:
         wrong = db.read(lambda tx: list(trail.wrong(tx)))
         print("\n".join(wrong), end="\n" if wrong else "")
         return int(bool(wrong))
+    if given.prune is not None:
+        return prune(config, db, trail, given.prune)
     rows = db.read(lambda tx: tx.all("select event from audit order by at desc, id limit ?", given.last))
     for row in reversed(rows):
         print(json.dumps(json.loads(row[0])))
+    return 0
+
+
+def prune(config: Config, db: Database, trail: Trail, days: float) -> int:
+    """Print the records that are older than some days, one a line, and remove them; that this was done is recorded."""
+    now = time.time()
+
+    def work(tx: Tx) -> None:
+        for gone in trail.prune(tx, now - days * DAY):
+            told = {"position": gone.position, "event": json.loads(gone.event), "mac": gone.mac, "link": gone.link}
+            print(json.dumps(told))
+        sys.stdout.flush()  # before they are gone
+
+    try:
+        db.transact(work)
+    except ValueError as why:
+        print(f"pileus audit: {why}. Nothing was removed.", file=sys.stderr)
+        return 1
+    record(config, db, "audit-prune", now)
     return 0
