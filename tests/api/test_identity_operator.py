@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from direct import Direct
 from identity_cloud import PASSWORD, QUICK, IdentityCloud
 from pileus.cli import keys
+from pileus.cli.bootstrap import bootstrap
 from pileus.cli.policy import policy
 from pileus.core.config import Config
+from pileus.identity import facade
 from pileus.identity.keys import read_keys
+from pileus.roles.controller import Settings, open_blob
 
 
 @pytest.fixture
@@ -53,8 +58,6 @@ def test_new_keys_read_what_the_old_ones_made(cloud: IdentityCloud, config: Conf
 
 
 def test_keys_that_nothing_is_sealed_under_are_forgotten_after_a_while(cloud: IdentityCloud, config: Config) -> None:
-    from pileus.identity import facade
-
     folder = cloud.settings.keys_folder
     for at in (1000.0, 2000.0, 9000.0):
         cloud.db.transact(lambda tx, now=at: facade.rotate_credential_key(tx, folder, now))
@@ -131,3 +134,71 @@ def test_the_ids_of_access_keys_tell_nothing(cloud: IdentityCloud) -> None:
     access = cloud("POST", f"/users/{eve['id']}/credentials/OS-EC2", body, token=token).json["credential"]["access"]
     [row] = cloud("GET", "/credentials", token=token).json["credentials"]
     assert row["id"] == hashlib.sha256(access.encode()).hexdigest()
+
+
+def listed(config: Config, path: str, key: str) -> list[dict[str, Any]]:
+    """What identity of a bootstrapped folder lists."""
+    direct = Direct([facade.SERVICE], config.folder / "db", Settings(config, open_blob(config)))
+    found: list[dict[str, Any]] = direct("GET", f"/identity/v3/{path}", caller="admin").json[key]
+    direct.db.close()
+    return found
+
+
+def logs_in(config: Config, password: str) -> bool:
+    """Whether this is admin's password."""
+    direct = Direct([facade.SERVICE], config.folder / "db", Settings(config, open_blob(config)))
+    user = {"name": "admin", "domain": {"id": "default"}, "password": password}
+    body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}}
+    status = direct("POST", "/identity/v3/auth/tokens", body, caller="").status
+    direct.db.close()
+    return status == 201
+
+
+def test_bootstrap_makes_a_cloud_that_can_be_administered_and_no_demo(tmp_path: Path, capsys: Any) -> None:
+    config = Config(state=str(tmp_path / "state"), public_url="https://cloud.example", region="north", identity=QUICK)
+    given = tmp_path / "password"
+    assert bootstrap(config, []) == 0
+    made = dict(line.split(" ", 1) for line in (config.folder / "passwords").read_text().splitlines())["admin"]
+    assert logs_in(config, made) and made not in capsys.readouterr().out
+    assert [u["name"] for u in listed(config, "users", "users")] == ["admin"]
+    assert [p["name"] for p in listed(config, "projects", "projects")] == ["admin"]
+    assert [r["id"] for r in listed(config, "regions", "regions")] == ["north"]
+    endpoints = listed(config, "endpoints", "endpoints")
+    assert endpoints and all(e["url"].startswith("https://cloud.example/") for e in endpoints)
+    given.write_text("correct horse\n")
+    for _ in range(2):
+        assert bootstrap(config, ["--password-file", str(given)]) == 0
+    assert logs_in(config, "correct horse") and not logs_in(config, made)
+    assert "correct horse" in (config.folder / "openrc").read_text()
+    assert (config.folder / "passwords").stat().st_mode & 0o777 == 0o600
+    assert listed(config, "endpoints", "endpoints") == endpoints, "again is once"
+    assert bootstrap(config, []) == 0 and logs_in(config, "correct horse"), "a password that there is stays"
+
+
+def test_bootstrap_adds_a_region(tmp_path: Path) -> None:
+    config = Config(state=str(tmp_path / "state"), public_url="https://north.example", region="north", identity=QUICK)
+    assert bootstrap(config, []) == 0
+    assert bootstrap(config, ["--region", "south", "--public-url", "https://south.example"]) == 0
+    endpoints = listed(config, "endpoints", "endpoints")
+    places = {(e["region"], e["url"].split("/")[2]) for e in endpoints}
+    assert places == {("north", "north.example"), ("south", "south.example")}
+    assert len(endpoints) == 2 * len([e for e in endpoints if e["region"] == "north"])
+
+
+def test_bootstrap_leaves_tokens_alone_unless_the_password_changes(cloud: IdentityCloud) -> None:
+    def give(password: str) -> None:
+        rules = cloud.settings.config.identity
+        cloud.db.transact(lambda tx: facade.set_administrators_password(tx, password, rules, time.time()))
+
+    give(PASSWORD)
+    assert cloud.valid(cloud.admin)
+    give("another")
+    assert not cloud.valid(cloud.admin) and cloud.token("admin", "another")
+
+
+@pytest.mark.parametrize("content", ["", "\n", "one\ntwo\n"])
+def test_a_password_file_holds_one_line(tmp_path: Path, capsys: Any, content: str) -> None:
+    (tmp_path / "password").write_text(content)
+    config = Config(state=str(tmp_path / "state"), identity=QUICK)
+    assert bootstrap(config, ["--password-file", str(tmp_path / "password")]) == 1
+    assert "expected one line" in capsys.readouterr().err and not (config.folder / "db").exists()

@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("pileus.cli.up", "start the cloud on this machine and wait until it answers"),
     "down": ("pileus.cli.down", "stop everything and leave the host as it was; data stays"),
     "purge": ("pileus.cli.down", "down, and remove all data"),
+    "bootstrap": ("pileus.cli.bootstrap", "make what a new cloud needs to be administered, without starting it"),
     "status": ("pileus.cli.status", "what runs, where it answers, what warns"),
     "doctor": ("pileus.cli.doctor", "what this machine lacks, and what to type"),
     "verify": ("pileus.cli.verify", "compare records with reality; prints nothing when all is well"),

@@ -58,7 +58,13 @@ from pileus.identity.federation import (
 )
 from pileus.identity.federation.saml_keys import rotate_signing_key
 from pileus.identity.keys import KeyRing, rotate
-from pileus.identity.recovery import caller_as, forget_keys, recover_administrator, rotate_credential_key
+from pileus.identity.recovery import (
+    caller_as,
+    forget_keys,
+    recover_administrator,
+    rotate_credential_key,
+    set_administrators_password,
+)
 from pileus.identity.rows import PROJECTS, USERS
 from pileus.identity.sealing import seal, unseal
 from pileus.identity.service import IDENTITY as SERVICE
@@ -92,6 +98,7 @@ __all__ = [
     "rotate_keys",
     "rotate_signing_key",
     "seal",
+    "set_administrators_password",
     "unseal",
     "user_view",
 ]  # fmt: skip

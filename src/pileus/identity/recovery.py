@@ -12,7 +12,7 @@ from pileus.identity.keys import read_keys, rotate, write_keys
 from pileus.identity.login import find_domain, find_project
 from pileus.identity.mirror import step_back
 from pileus.identity.password_rules import FAILURES, greet, keep_password
-from pileus.identity.passwords import passwords
+from pileus.identity.passwords import passwords, stored_hash
 from pileus.identity.rows import ASSIGNMENTS, DEFAULT_DOMAIN, PROJECTS, ROLES, USERS, Assignment
 from pileus.identity.sealing import seal, unseal
 from pileus.identity.standing import Refused, standing
@@ -84,6 +84,20 @@ def recover_administrator(tx: Tx, *, rules: Identity, public_url: str, region: s
         if not ASSIGNMENTS.count(tx, role_id=role.id, user_id=user.id, target_id=target, inherited=False):
             ASSIGNMENTS.insert(tx, Assignment(role_id=role.id, user_id=user.id, target_id=target))
     return password
+
+
+def set_administrators_password(tx: Tx, password: str, rules: Identity, now: float) -> None:
+    """Give user admin a password, which ends their tokens; one that they have already changes nothing.
+
+    Raises LookupError where no user of domain Default is called so.
+    """
+    user = USERS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN)
+    if user is None:
+        raise LookupError("there is no user admin in the domain Default; `pileus recover-admin` brings one back")
+    if passwords(rules).verify_now(stored_hash(tx, user.id), password):
+        return
+    expires = keep_password(tx, user.id, user.options, passwords(rules).hash_now(password), rules, now, own=True)
+    USERS.update(tx, {"password_expires_at": expires, "generation": user.generation + 1}, id=user.id)
 
 
 def caller_as(tx: Tx, user: str, *, project: str = "", domain: str = "", system: bool = False) -> Caller:
