@@ -127,8 +127,10 @@ def test_retype_changes_the_type_where_the_pool_can_serve_it(cloud: VolumeCloud)
     assert cloud.act(volume_id, {"os-retype": {"new_type": "same", "migration_policy": "never"}}).status == 202
     assert cloud.see(volume_id)["volume_type"] == "same"
     assert cloud.act(volume_id, {"os-retype": {"new_type": "same"}}).status == 400
-    refused = cloud.act(volume_id, {"os-retype": {"new_type": "other", "migration_policy": "on-demand"}})
-    assert refused.status == 400 and "second" in refused.json["badRequest"]["message"]
+    for policy in ({}, {"migration_policy": "never"}):
+        refused = cloud.act(volume_id, {"os-retype": {"new_type": "other", **policy}})
+        text = refused.json["badRequest"]["message"]
+        assert refused.status == 400 and "second" in text and "migration_policy on-demand" in text
     assert cloud.act(volume_id, {"os-retype": {"new_type": new_id()}}).status == 404
 
 

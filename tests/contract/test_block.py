@@ -352,6 +352,28 @@ def test_a_copy_that_nobody_wants_any_more_ends(tmp_path: Path) -> None:
         copy_file(tmp_path / "a", tmp_path / "b", 0, cancelled)
 
 
+def test_a_volume_moves_to_another_pool_and_only_the_old_bytes_are_removed(store: Store) -> None:
+    make(store)
+    store.write("v1", "moved")
+    source = Source(kind="volume", id="v1", pool="file")
+    wanted = Volume(id="v1", pool="second", size_gib=1, source=source)
+    seen = until(lambda: store.block.ensure_volume(wanted))
+    assert seen.size_gib == 1 and store.block.ensure_volume(wanted) == seen
+    assert until(lambda: store.block.remove_volume("file", "v1")) and store.block.remove_volume("file", "v1")
+    assert list(store.block.list_things()) == ["v1"]
+    if store.kind == "file":
+        assert Path(store.block.volume_path("second", "v1")).read_bytes()[:5] == b"moved"
+        with pytest.raises(LookupError):
+            store.block.volume_path("file", "v1")
+    else:
+        assert store.read("v1") == "moved"
+    assert store.block.ensure_export("second", "v1", OWN) or until(
+        lambda: store.block.ensure_export("second", "v1", OWN)
+    )
+    assert store.block.remove_volume("second", "v1")
+    assert list(store.block.list_things()) == []
+
+
 def test_every_file_in_a_pool_is_told_of_whatever_it_is_left_from(files: Store) -> None:
     for place in ("volumes/a.raw", "volumes/b.open", "snapshots/c.raw", "partial/volumes.d.raw"):
         (files.folder / "second" / place).touch()

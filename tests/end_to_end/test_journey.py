@@ -428,6 +428,11 @@ def test_a_type_puts_volumes_on_another_back_end(cloud: Machine, demo: Any, admi
     with pytest.raises(openstack.exceptions.BadRequestException, match="volume_backend_name"):
         storage.retype_volume(found["afar"], "file", "never")
     assert storage.get_volume(found["afar"].id).volume_type == "second"
+    storage.retype_volume(found["afar"], "file", "on-demand")
+    assert eventually(lambda: storage.get_volume(found["afar"].id).status == "available", 60)
+    assert admin.block_storage.get_volume(found["afar"].id).host.endswith("@file#file")
+    [moved] = (cloud.state / "volumes").rglob(f"{found['afar'].id}.raw")
+    assert moved.parts[-3] == "file" and moved.read_bytes()[7 * 512 :][:12] == b"written afar"
     for volume in (clone, *found.values()):
         storage.delete_volume(volume)
     assert eventually(lambda: all(gone(storage.get_volume, v.id) for v in (clone, *found.values())), 30)

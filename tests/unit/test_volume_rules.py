@@ -24,6 +24,7 @@ volumes = st.builds(
     volume_type_id=st.just(DEFAULT_ID), wanted_gib=few, size_gib=few, made=st.booleans(), held=st.booleans(),
     detaching=st.booleans(), transferring=st.booleans(), upload_image_id=st.sampled_from([None, "i", "j"]),
     uploaded_image_id=st.sampled_from([None, "i"]), reverts=few, reverted=few, reimages=few, reimaged=few,
+    moves=few, moved=few, other_pool=st.sampled_from([None, None, "second"]),
     deleting=st.booleans(), forced_status=st.sampled_from([None, None, None, "error"]), generation=few,
     fault=faults, fault_generation=few, created_at=st.just(0.0),
 )  # fmt: skip

@@ -27,11 +27,12 @@ class Connection(Struct, frozen=True, kw_only=True, tag="volume"):
 
 
 class Source(Struct, frozen=True, kw_only=True):
-    """What a new volume holds: nothing, an image, a snapshot or another volume of the same pool."""
+    """What a new volume holds: nothing, an image, a snapshot or another volume."""
 
     kind: Literal["image", "snapshot", "volume"]
     id: str
     image: ImageSource | None = None
+    pool: str = ""  # of a volume that nobody writes: where it is, "" for the new volume's own pool
 
 
 class Volume(Struct, frozen=True, kw_only=True):

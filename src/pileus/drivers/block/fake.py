@@ -37,6 +37,7 @@ class FakeMachine(Struct):
     volumes: dict[str, FakeDisk] = field(default_factory=dict)
     snapshots: dict[str, FakeDisk] = field(default_factory=dict)
     exports: set[tuple[str, str]] = field(default_factory=set)  # (volume id, node id)
+    left: set[tuple[str, str]] = field(default_factory=set)  # (pool, volume id): where it was before it moved
     rounds: dict[str, int] = field(default_factory=dict)
 
     def write(self, volume_id: str, content: str) -> None:
@@ -89,6 +90,11 @@ class FakeBlock:
         self._before("ensure_volume", volume.pool)
         with self._lock:
             disk = self.machine.volumes.get(volume.id)
+            if disk is not None and disk.pool != volume.pool and volume.source and volume.source.pool == disk.pool:
+                if not self._ready(f"{volume.id} to {volume.pool}"):
+                    return None
+                self.machine.left.add((disk.pool, volume.id))
+                disk.pool = volume.pool
             if disk is None:
                 content = self._content(volume.source, volume.size_gib)
                 if not self._ready(volume.id):
@@ -115,8 +121,14 @@ class FakeBlock:
     def remove_volume(self, pool: str, volume_id: str) -> bool:
         self._before("remove_volume")
         with self._lock:
+            for key in [key for key in self.machine.rounds if key.partition(" ")[0] == volume_id]:
+                del self.machine.rounds[key]
+            if (pool, volume_id) in self.machine.left:
+                self.machine.left.discard((pool, volume_id))
+                return True
+            if volume_id in self.machine.volumes and self.machine.volumes[volume_id].pool != pool:
+                return True
             self.machine.volumes.pop(volume_id, None)
-            self.machine.rounds.pop(volume_id, None)
             self.machine.exports = {(v, n) for v, n in self.machine.exports if v != volume_id}
         self.faults("remove_volume")
         return True
@@ -188,7 +200,8 @@ class FakeBlock:
 
     def list_things(self) -> Sequence[str]:
         with self._lock:
-            return sorted({*self.machine.volumes, *self.machine.snapshots, *(v for v, _ in self.machine.exports)})
+            pairs = (*(v for v, _ in self.machine.exports), *(v for _, v in self.machine.left))
+            return sorted({*self.machine.volumes, *self.machine.snapshots, *pairs})
 
     def _before(self, verb: str, pool: str | None = None) -> None:
         if self._latency:

@@ -15,8 +15,9 @@ from pileus.image import facade as image
 from pileus.volume import quota
 from pileus.volume.attachment.rows import ATTACHMENTS
 from pileus.volume.attachment.rows import wish as wish_attachment
-from pileus.volume.pools import all_pools, lacking
+from pileus.volume.pools import all_pools, lacking, obstacles
 from pileus.volume.service import ADMIN, FLAG, MEMBER, SIZE, VOLUME, action, fields_of, op
+from pileus.volume.snapshot.rows import SNAPSHOTS
 from pileus.volume.volume.create import current_status, load_volume
 from pileus.volume.volume.remove import delete_volume, reimage_volume
 from pileus.volume.volume.rows import Volume, edit, wish
@@ -91,13 +92,20 @@ def update_read_only(ctx: Context, volume: Volume, body: dict[str, Any]) -> Repl
         ("new_type",), new_type={"type": "string", "maxLength": 255},
         migration_policy={"enum": ["on-demand", "never", None]})))  # fmt: skip
 def retype(ctx: Context, volume: Volume, body: dict[str, Any]) -> Reply:
-    """Give it another type, if the pool that it is in can serve that type; bytes do not move."""
+    """Give it another type; where its pool cannot serve that, it moves to one of its node that can, if it may."""
+    ctx.tx.lock(f"volume/{volume.id}")
     type_ = find_type(ctx, body["new_type"])
     _check_retype(ctx, volume, type_)
+    pool = _pool_for(ctx, volume, type_, may_move=body.get("migration_policy") == "on-demand")
     kind = (type_.id, type_.name)
     quota.take_of_type(ctx, volume.project_id, kind, volumes=1, gigabytes=volume.wanted_gib)
     record_request(ctx, "volume", volume.id, "retype", "success", volume_type=type_.name)
-    edit(ctx.tx, volume, ctx.now, volume_type_id=type_.id, multiattach=allows_multiattach(type_))
+    changes = {"volume_type_id": type_.id, "multiattach": allows_multiattach(type_)}
+    if pool == volume.pool:
+        edit(ctx.tx, volume, ctx.now, **changes)
+    else:
+        moves = volume.moves + 1
+        wish(ctx.tx, volume, ctx.now, **changes, move_pool=pool, moves=moves, request_id=ctx.request_id)
     return Reply()
 
 
@@ -111,14 +119,30 @@ def _check_retype(ctx: Context, volume: Volume, type_: VolumeType) -> None:
         raise BadRequest(f"Volume type {type_.name} asks for encryption, which this cloud cannot give yet.")
     if seen == "in-use" and allows_multiattach(type_) != volume.multiattach:
         raise BadRequest(f"Invalid volume_type: detach volume {volume.id} before multiattach changes.")
-    here = [p for p in all_pools(ctx.tx, ctx.now) if (p.node_id, p.name) == (volume.node_id, volume.pool)]
-    lines = lacking(here[0], type_) if here else ["its back end is away"]
-    if lines:
-        raise BadRequest(
-            f"Invalid volume_type: the back end of volume {volume.id} cannot serve type {type_.name}"
-            f" ({'; '.join(lines)}), and this cloud does not move volumes between back ends yet: create a volume of"
-            " that type and copy the data in a server."
-        )
+
+
+def _pool_for(ctx: Context, volume: Volume, type_: VolumeType, *, may_move: bool) -> str:
+    """The pool of its node that can serve a type, its own before others; raises BadRequest with the reasons."""
+    pools = [p for p in all_pools(ctx.tx, ctx.now) if p.node_id == volume.node_id]
+    here = next((p for p in pools if p.name == volume.pool), None)
+    lines = lacking(here, type_) if here else ["its back end is away"]
+    if not lines:
+        return str(volume.pool)
+    refused = (
+        f"Invalid volume_type: the back end of volume {volume.id} cannot serve type {type_.name} ({'; '.join(lines)})"
+    )
+    if not may_move:
+        raise BadRequest(f"{refused}: ask for migration_policy on-demand to have it moved.")
+    if current_status(ctx, volume) != "available":
+        raise BadRequest(f"{refused}, and it cannot be moved while it is in use: detach it first.")
+    if SNAPSHOTS.count(ctx.tx, volume_id=volume.id):
+        raise BadRequest(f"{refused}, and it cannot be moved while it has snapshots.")
+    others = [p for p in pools if p.name != volume.pool]
+    fitting = [p for p in others if not obstacles(p, type_, volume.zone, volume.wanted_gib)]
+    if not fitting:
+        whys = [f"{p.full_name}: {', '.join(obstacles(p, type_, volume.zone, volume.wanted_gib))}" for p in others]
+        raise BadRequest(f"{refused}, nor can another of its node ({'; '.join(whys) or 'there is none'}).")
+    return max(fitting, key=lambda p: p.free).name
 
 
 UPLOAD = fields_of(

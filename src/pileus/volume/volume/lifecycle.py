@@ -10,6 +10,7 @@ from pileus.volume.drivers import Broken
 from pileus.volume.volume.rows import Volume
 
 SOON = 0.2  # seconds until a driver is asked again
+SLOW = 30.0  # seconds between attempts after patience ended
 COPYING = 6 * 3600.0  # seconds that copying a large volume may take
 
 
@@ -48,6 +49,12 @@ class World(Protocol):
     def fill(self) -> int | None:
         """Make it again with the bytes of an image; its GiB.  Raises Broken."""
 
+    def move(self, pool: str) -> str | None:
+        """Do the next thing towards its bytes in another pool of its node; that pool's back end.  Raises Broken."""
+
+    def leave(self, pool: str) -> bool:
+        """Remove what may be of it in a pool that is not its own."""
+
     def upload(self) -> bool:
         """Do the next thing towards the image; True when that image is finished, well or not."""
 
@@ -70,7 +77,7 @@ def step(volume: Volume, world: World) -> Outcome:
     try:
         if volume.deleting:
             return _remove(volume, world)
-        for do in (_placed, _made, _reverted, _filled, _grown, _uploaded):
+        for do in (_placed, _made, _moved, _reverted, _filled, _grown, _uploaded):
             outcome = do(volume, world)
             if outcome is not None:
                 return outcome
@@ -94,6 +101,29 @@ def _made(volume: Volume, world: World) -> Outcome | None:
     if size is None:
         return Wait(SOON, "its bytes are being copied", COPYING)
     volume.size_gib, volume.made = size, True
+    return AGAIN
+
+
+def _moved(volume: Volume, world: World) -> Outcome | None:
+    """Copied to the other pool, which then becomes its own, and removed from the old one; or it stays."""
+    if volume.moves == volume.moved:
+        return _left(volume, world)
+    if volume.other_pool is None:
+        volume.other_pool = volume.move_pool
+        return AGAIN  # written down before anything is built there
+    backend = world.move(volume.other_pool)
+    if backend is None:
+        return Wait(SOON, "its bytes are being moved", COPYING)
+    volume.pool, volume.other_pool, volume.backend, volume.moved = volume.other_pool, volume.pool, backend, volume.moves
+    return AGAIN
+
+
+def _left(volume: Volume, world: World) -> Outcome | None:
+    if volume.other_pool is None:
+        return None
+    if not world.leave(volume.other_pool):
+        return Wait(SOON, "its bytes in another pool are being removed", COPYING)
+    volume.other_pool = None
     return AGAIN
 
 
@@ -158,12 +188,20 @@ def _remove(volume: Volume, world: World) -> Outcome:
 
 
 def overdue(volume: Volume, why: str) -> Outcome:
-    """Record why it failed; the next step lets go of what was held.  An upload that fails leaves the volume well."""
+    """Record why it failed; the next step lets go of what was held.
+
+    An upload or a move that fails leaves the volume well; what is left in another pool is removed in the end.
+    """
     if volume.faulted:
         return REST
+    doing = stage(volume)
+    if doing == "leave":
+        return Wait(SLOW, why)
     volume.fault = why
-    if stage(volume) == "upload":
+    if doing == "upload":
         volume.uploaded_image_id = volume.upload_image_id
+    elif doing == "retype":
+        volume.moved = volume.moves
     else:
         volume.fault_generation = volume.generation
     return AGAIN
@@ -175,6 +213,8 @@ def stage(volume: Volume) -> str:
         return "delete"
     if not volume.made:
         return "create"
+    if volume.moving:
+        return "retype" if volume.moves != volume.moved else "leave"
     if volume.reverts != volume.reverted:
         return "revert"
     if volume.reimages != volume.reimaged:

@@ -40,6 +40,8 @@ class Volume(Struct, kw_only=True):
     reverts: int = 0  # asked for so far
     reimage_id: str | None = None
     reimages: int = 0  # asked for so far
+    move_pool: str | None = None  # the pool of its node that it shall move to, or last should
+    moves: int = 0  # asked for so far
     deleting: bool = False
     forced_status: str | None = None  # by the administrator's os-reset_status
     migration_status: str | None = None
@@ -56,6 +58,8 @@ class Volume(Struct, kw_only=True):
     uploaded_image_id: str | None = None
     reverted: int = 0
     reimaged: int = 0
+    moved: int = 0
+    other_pool: str | None = None  # where a trace of it may be besides its own pool
     emptied: int = 0  # re-image number for which the old bytes are gone
     fault: str | None = None
     fault_generation: int = -1
@@ -66,6 +70,11 @@ class Volume(Struct, kw_only=True):
         return self.fault is not None and self.fault_generation == self.generation
 
     @property
+    def moving(self) -> bool:
+        """Whether it is on its way to another pool, or something of it is still to be removed from one."""
+        return self.moves != self.moved or self.other_pool is not None
+
+    @property
     def shown_gib(self) -> int:
         """The size as the API shows it: an extension counts when it is done."""
         return self.size_gib if self.made else self.wanted_gib
@@ -74,7 +83,7 @@ class Volume(Struct, kw_only=True):
 VOLUMES = Table(Volume, "volumes")
 STATUS = (
     "node_id", "pool", "backend", "size_gib", "made", "uploaded_image_id", "reverted", "reimaged", "emptied",
-    "fault", "fault_generation", "seen_at",
+    "moved", "other_pool", "fault", "fault_generation", "seen_at",
 )  # fmt: skip
 
 
@@ -86,6 +95,8 @@ def status(volume: Volume, attachments: Iterable[Attachment]) -> str:
         return "error_deleting" if volume.faulted else "deleting"
     if not volume.made:
         return "error" if volume.faulted else "creating"
+    if volume.moving:
+        return "retyping"
     if volume.reverts != volume.reverted:
         return "error" if volume.faulted else "reverting"
     if volume.reimages != volume.reimaged:
@@ -123,6 +134,7 @@ STATUS_SQL = f"""case
  when volumes.forced_status is not null then volumes.forced_status
  when volumes.deleting = 1 then case when {_FAULTED} then 'error_deleting' else 'deleting' end
  when volumes.made = 0 then case when {_FAULTED} then 'error' else 'creating' end
+ when volumes.moves <> volumes.moved or volumes.other_pool is not null then 'retyping'
  when volumes.reverts <> volumes.reverted then case when {_FAULTED} then 'error' else 'reverting' end
  when volumes.reimages <> volumes.reimaged then case when {_FAULTED} then 'error' else 'downloading' end
  when volumes.wanted_gib > volumes.size_gib then case when {_FAULTED} then 'error_extending' else 'extending' end

@@ -143,6 +143,21 @@ class VolumeWorld:
         assert self.volume.reimage_id is not None
         return self._ensure(self._image_source(self.volume.reimage_id))
 
+    def move(self, pool: str) -> str | None:
+        volume = self.volume
+        if self.db.read(lambda tx: dependents(tx, volume.id)) or not self._alone():
+            return None
+        there = self.db.read(lambda tx: pools.all_pools(tx, self.clock()))
+        backend = next((p.backend for p in there if (p.node_id, p.name) == (volume.node_id, pool)), None)
+        if backend is None:
+            raise Broken(f"its node has no pool {pool} any more")
+        source = Source(kind="volume", id=volume.id, pool=self.pool)
+        wanted = drivers.Volume(id=volume.id, pool=pool, size_gib=volume.size_gib, source=source)
+        return backend if self.block.ensure_volume(wanted) is not None else None
+
+    def leave(self, pool: str) -> bool:
+        return self.block.remove_volume(pool, self.volume.id)
+
     def upload(self) -> bool:
         volume, image_id = self.volume, self.volume.upload_image_id
         assert image_id is not None and volume.node_id is not None
@@ -185,7 +200,8 @@ class VolumeWorld:
         return ""
 
     def remove(self) -> bool:
-        return self.block.remove_volume(self.pool, self.volume.id)
+        places = [place for place in (self.pool, self.volume.other_pool) if place is not None]
+        return all(self.block.remove_volume(place, self.volume.id) for place in places)
 
 
 def clone_snapshot(volume_id: str) -> str:
@@ -208,6 +224,8 @@ def save(tx: Tx, volume: Volume, outcome: Outcome, now: float) -> None:
         announce(tx, volume, now)
         if volume.faulted:
             tell(tx, volume, "VOLUME", stage(volume), now)
+    if volume.moved != before.moved and volume.pool == before.pool:
+        tell(tx, volume, "VOLUME", "retype", now)
     if volume.uploaded_image_id != before.uploaded_image_id:
         _tell_of_upload(tx, volume, now)
     VOLUMES.save(tx, volume, STATUS)

@@ -95,7 +95,8 @@ class FileBlock:
                 return False
             origin = Path(self._images.path(source.image))
         else:
-            origin = places.path("snapshots" if source.kind == "snapshot" else "volumes", source.id)
+            home = self._pool(source.pool) if source.pool else places
+            origin = home.path("snapshots" if source.kind == "snapshot" else "volumes", source.id)
         if not origin.exists():
             raise Broken(f"{source.kind} {source.id} is not in this pool")
         held = origin.stat().st_size
