@@ -1,7 +1,9 @@
 """Logging in by SAML: how it goes, and all that is refused on the way (S13, S14 and the attacks on SAML)."""
 
+import asyncio
 import base64
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -170,6 +172,30 @@ def test_metadata_that_is_of_no_use_is_said_to_be(browser: Browser) -> None:
         assert answer.status == 503 and why in answer.json["error"]["message"], answer
     browser.cloud.takes_word_of("acme", good)
     assert browser.bring(browser.good()).status == 200
+
+
+def test_the_event_loop_goes_on_while_a_response_is_checked(browser: Browser) -> None:
+    """It takes two processes of xmlsec1 and a schema; others who ask meanwhile do not wait for that."""
+    loop, gaps = browser.cloud.identity.direct.loop, [0.0]
+
+    async def beat() -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    browser.bring(browser.good())  # loads the library
+    task, shares = loop.create_task(beat()), []
+    for _ in range(3):
+        response = browser.good()
+        gaps.clear()
+        began = time.perf_counter()
+        assert browser.bring(response).status == 200
+        shares.append(max(gaps) / (time.perf_counter() - began))
+    task.cancel()
+    assert min(shares) < 0.5, shares
 
 
 def test_what_is_no_response_at_all(browser: Browser) -> None:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from pileus.core.config import SamlProvider
 from pileus.core.errors import NotFound, ServiceUnavailable
-from pileus.identity.federation.saml_keys import shown_keys
+from pileus.identity.federation.saml_keys import shown_keys, signing_key
 
 PROTOCOLS = ("saml2", "mapped")  # names of protocols that are spoken in SAML
 logging.getLogger("saml2").setLevel(logging.CRITICAL)  # it logs whole messages; why one is refused, we say ourselves
@@ -83,14 +83,32 @@ def _config(url: str, trusted: SamlProvider, seen: tuple[tuple[str, int], ...]) 
     })  # fmt: skip
 
 
-def own_keys(keys: list[str]) -> dict[str, Any]:
-    """How this cloud signs: the part of pysaml2's settings that service and identity provider share."""
-    from saml2.xmldsig import DIGEST_SHA256, SIG_RSA_SHA256
+def asking_client(peer: Peer) -> Any:
+    """A client that signs what it asks of a peer; one for all requests."""
+    key = signing_key(peer.keys_folder)
+    return _asking_client(config_of(peer), key, key.stat().st_mtime_ns)
 
-    return {
-        "xmlsec_binary": xmlsec(), "key_file": keys[0], "cert_file": keys[0], "additional_cert_files": keys[1:],
-        "signing_algorithm": SIG_RSA_SHA256, "digest_algorithm": DIGEST_SHA256, "metadata_cache_duration": {},
-    }  # fmt: skip
+
+@functools.lru_cache(maxsize=64)
+def _asking_client(config: Any, key: Path, _changed: int) -> Any:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from saml2.client import Saml2Client
+    from saml2.sigver import RSACrypto
+
+    client = Saml2Client(config=config)
+    client.sec.key_file = str(key)
+    # Our own key, which need not be proven to be one: that would stop all else in this process for a tenth of a second.
+    loaded = load_pem_private_key(key.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
+    client.sec.sec_backend = RSACrypto(loaded)
+    return client
+
+
+def own_keys(keys: list[str]) -> dict[str, Any]:
+    """Whose certificates are shown: the part of pysaml2's settings that service and identity provider share.
+
+    Not the key itself: the library would read it for each message, with a test that takes a tenth of a second.
+    """
+    return {"xmlsec_binary": xmlsec(), "cert_file": keys[0], "additional_cert_files": keys[1:]}
 
 
 def xmlsec() -> str:

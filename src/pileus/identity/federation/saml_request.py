@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from pileus.core.errors import ServiceUnavailable
 from pileus.identity.federation.saml_message import ASSERTION, ECP, PAOS, SOAP, Wrong
-from pileus.identity.federation.saml_peer import Peer, config_of, issuer_of
+from pileus.identity.federation.saml_peer import Peer, asking_client, issuer_of
 from pileus.identity.sealing import seal, unseal
 
 COOKIE = "pileus-saml"
@@ -40,12 +40,11 @@ class Question(Struct, frozen=True, kw_only=True):
 
 def ask_browser(peer: Peer, origin: str, now: float) -> Question:
     """Send a browser to the identity provider, by redirect where it can, else by a form that posts itself."""
-    from saml2.client import Saml2Client
     from saml2.client_base import SignOnError
     from saml2.xmldsig import DIGEST_SHA256, SIG_RSA_SHA256
 
-    config = config_of(peer)
-    client, issuer = Saml2Client(config=config), issuer_of(peer, config)
+    client = asking_client(peer)
+    issuer = issuer_of(peer, client.config)
     try:
         identifier, _, found = client.prepare_for_negotiated_authenticate(
             issuer, sign=True, sigalg=SIG_RSA_SHA256, digest_alg=DIGEST_SHA256
@@ -71,14 +70,12 @@ def ask_ecp(peer: Peer, now: float) -> Question:
     """Give a client of the enhanced profile the request that it shall hand to the identity provider."""
     from lxml import etree
     from saml2 import BINDING_PAOS, BINDING_SOAP
-    from saml2.client import Saml2Client
     from saml2.s_utils import UnsupportedBinding
     from saml2.xmldsig import DIGEST_SHA256, SIG_RSA_SHA256
 
-    config = config_of(peer)
-    client = Saml2Client(config=config)
+    client = asking_client(peer)
     try:
-        destination = client._sso_location(issuer_of(peer, config), BINDING_SOAP)
+        destination = client._sso_location(issuer_of(peer, client.config), BINDING_SOAP)
     except UnsupportedBinding:  # the client knows where to go; the address in the metadata is only a further check
         destination = None
     identifier, request = client.create_authn_request(
