@@ -18,6 +18,7 @@ from pileus.cli.policy import policy
 from pileus.core.config import Config
 from pileus.identity import facade
 from pileus.identity.keys import read_keys
+from pileus.identity.rows import ROLES
 from pileus.roles.controller import Settings, open_blob
 
 
@@ -82,6 +83,33 @@ def test_a_locked_out_administrator_gets_in_again(cloud: IdentityCloud, config: 
     assert cloud("GET", "/users").status == 200 and cloud.token("admin", password, system=True)
     keys.audit(config, [])
     assert "recover-admin" in capsys.readouterr().out and keys.audit(config, ["--verify"]) == 0
+
+
+def test_whatever_was_given_another_name_the_cloud_starts_again(cloud: IdentityCloud) -> None:
+    kept = {}
+    for plural in ("users", "projects", "roles"):
+        key = plural[:-1]
+        for one in cloud("GET", f"/{plural}").json[plural]:
+            assert cloud("PATCH", f"/{plural}/{one['id']}", {key: {"name": f"other {one['name']}"}}).status == 200
+            kept[one["id"]] = f"other {one['name']}"
+            if key == "role" and one["name"] == "admin":  # rules ask for it by its name
+                assert cloud("PATCH", f"/roles/{one['id']}", {key: {"name": "admin"}}).status == 403
+                cloud.db.transact(lambda tx, i=one["id"]: ROLES.update(tx, {"name": "admin"}, id=i))
+                kept[one["id"]] = "admin"
+    cloud.bootstrap()
+    for plural in ("users", "projects", "roles"):
+        found = {one["id"]: one["name"] for one in cloud("GET", f"/{plural}").json[plural]}
+        assert found == {i: name for i, name in kept.items() if i in found}
+
+
+def test_an_administrator_of_another_name_is_recovered_as_admin(
+    cloud: IdentityCloud, config: Config, capsys: Any
+) -> None:
+    for plural in ("users", "projects"):
+        [one] = cloud("GET", f"/{plural}?name=admin").json[plural]
+        assert cloud("PATCH", f"/{plural}/{one['id']}", {plural[:-1]: {"name": "root"}}).status == 200
+    assert keys.recover_admin(config, []) == 0
+    assert cloud.token("admin", capsys.readouterr().out.strip(), project="admin")
 
 
 def test_the_audit_trail_is_pruned_by_age(cloud: IdentityCloud, config: Config, capsys: Any) -> None:

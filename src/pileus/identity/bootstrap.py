@@ -1,10 +1,13 @@
 """What a new cloud needs to be administered; run at every start, it adds what is missing and nothing more."""
 
+from typing import Any
+
 from msgspec import structs
 
 from pileus.core.config import Identity
 from pileus.core.ids import derived_id
 from pileus.db.connect import Tx
+from pileus.db.rows import Table
 from pileus.identity.passwords import keep_hash, passwords, stored_hash
 from pileus.identity.region import REGIONS, Region
 from pileus.identity.registered_limit import REGISTERED_LIMITS, RegisteredLimit
@@ -80,25 +83,37 @@ def _hex_id(*parts: str) -> str:
 
 
 def _role(tx: Tx, name: str) -> str:
-    """The id of a role of this name, made if it is missing."""
-    found = ROLES.get(tx, name=name, domain_id=None)
-    return (found or ROLES.insert(tx, Role(id=_hex_id("role", name), name=name))).id
+    """The id of a role of this name, else of the one that bootstrap made under it; made if it is missing."""
+    made = Role(id=_hex_id("role", name), name=name)
+    found = ROLES.get(tx, name=name, domain_id=None) or ROLES.get(tx, id=made.id)
+    return (found or ROLES.insert(tx, made)).id
 
 
-def _administrator(tx: Tx, admin_role: str, password: str, rules: Identity) -> None:
+def restore_names(tx: Tx) -> None:
+    """Call the administrator's user, project and role admin again where they were given other names, and it is free."""
+    places: tuple[tuple[Table[Any], str, str | None], ...] = (
+        (USERS, "user", DEFAULT_DOMAIN), (PROJECTS, "project", DEFAULT_DOMAIN), (ROLES, "role", None),
+    )  # fmt: skip
+    for table, kind, domain_id in places:
+        if table.get(tx, name="admin", domain_id=domain_id) is None:
+            table.update(tx, {"name": "admin"}, id=_hex_id(kind, "admin"))
+
+
+def _administrator(tx: Tx, role_id: str, password: str, rules: Identity) -> None:
     """User admin with the role admin on project admin, on the domain and on the system."""
-    project = PROJECTS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN) or PROJECTS.insert(
+    known = PROJECTS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN) or PROJECTS.get(tx, id=_hex_id("project", "admin"))
+    project = known or PROJECTS.insert(
         tx, Project(id=_hex_id("project", "admin"), name="admin", domain_id=DEFAULT_DOMAIN, parent_id=DEFAULT_DOMAIN,
                     description="The administrator's own project")
     )  # fmt: skip
-    user = USERS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN)
+    user = USERS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN) or USERS.get(tx, id=_hex_id("user", "admin"))
     if user is not None:
         return  # the administrator may have taken rights from this user, which must stay so
     user = USERS.insert(tx, User(id=_hex_id("user", "admin"), name="admin", domain_id=DEFAULT_DOMAIN))
     if not stored_hash(tx, user.id):
         keep_hash(tx, user.id, passwords(rules).hash_now(password))
     for target in (project.id, DEFAULT_DOMAIN, None):
-        ASSIGNMENTS.insert(tx, Assignment(role_id=admin_role, user_id=user.id, target_id=target))
+        ASSIGNMENTS.insert(tx, Assignment(role_id=role_id, user_id=user.id, target_id=target))
 
 
 def _service(tx: Tx, type_: str, name: str, url: str, region: str) -> None:

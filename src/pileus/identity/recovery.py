@@ -7,7 +7,7 @@ from pathlib import Path
 from pileus.core.config import Identity
 from pileus.core.context import Caller
 from pileus.db.connect import Tx
-from pileus.identity.bootstrap import bootstrap
+from pileus.identity.bootstrap import bootstrap, restore_names
 from pileus.identity.keys import read_keys, rotate, write_keys
 from pileus.identity.login import find_domain, find_project
 from pileus.identity.mirror import step_back
@@ -64,10 +64,11 @@ def forget_keys(tx: Tx, keys_folder: Path, now: float) -> int:
 def recover_administrator(tx: Tx, *, rules: Identity, public_url: str, region: str, now: float) -> str:
     """Let user admin in again, with all rights and a new password, which is returned; all their old tokens end.
 
-    What bootstrap makes is made again where it is missing; nothing else changes.
+    What bootstrap makes is made again where it is missing, and called admin again; nothing else changes.
     """
     password = secrets.token_urlsafe(18)
     step_back(tx, DEFAULT_DOMAIN, "admin")  # nobody becomes the administrator by being called so in a directory
+    restore_names(tx)
     bootstrap(tx, admin_password=password, public_url=public_url, region=region, now=now, rules=rules)
     user = USERS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN)
     project = PROJECTS.get(tx, name="admin", domain_id=DEFAULT_DOMAIN)
