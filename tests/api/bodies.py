@@ -153,7 +153,7 @@ class Bodies:
         self.hints |= dict.fromkeys(("project_id", "tenant_id", "tenantId", "tenant", "project"), project)
         self.hints |= {
             "floating_network_id": objects.external, "subnet_id": self.others.get("subnets") or objects.empty_subnet,
-            "user_id": DEMO.user_id,
+            "user_id": DEMO.user_id, "idp_id": of("identity_providers"), "protocol_id": of("protocols"),
             "key_name": of("os-keypairs"), "domain_id": "default", "size": 1, "new_size": 2, "networks": "auto",
             "ip_version": 4, "cidr": "10.77.0.0/24", "direction": "ingress", "volume_type": "fast", "new_type": "fast",
             "public_key": PUBLIC_KEY, "original_password": "correct horse", "backup_type": "daily",

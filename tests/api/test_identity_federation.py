@@ -308,6 +308,55 @@ def test_users_go_with_their_provider_or_protocol(federated: Federated) -> None:
         assert federated.cloud("GET", f"/users/{user_of(reply)['id']}").status == 404
 
 
+# whom a provider means by a user
+
+
+def linked(unique_id: str, idp: str = "idp", protocol: str = "openid") -> list[dict[str, Any]]:
+    return [{"idp_id": idp, "protocols": [{"protocol_id": protocol, "unique_id": unique_id}]}]
+
+
+def test_users_show_and_are_found_by_whom_their_provider_means(federated: Federated) -> None:
+    federated.provider("idp", USER)
+    cloud, user = federated.cloud, user_of(federated.log_in("idp"))["id"]
+    assert cloud("GET", f"/users/{user}").json["user"]["federated"] == linked("ann")
+    for query in ("idp_id=idp", "protocol_id=openid", "unique_id=ann", "idp_id=idp&protocol_id=openid&unique_id=ann"):
+        assert [u["id"] for u in cloud("GET", f"/users?{query}").json["users"]] == [user]
+    assert cloud("GET", "/users?idp_id=idp&unique_id=bob").json["users"] == []
+    admin = cloud("GET", "/users?name=admin").json["users"][0]["id"]
+    assert "federated" not in cloud("GET", f"/users/{admin}").json["user"]
+
+
+def test_an_administrator_says_whom_a_provider_will_mean(federated: Federated) -> None:
+    made = federated.provider("idp", USER, domain_id="default")
+    user = federated.cloud.make("/users", "user", name="Ann", federated=linked("ann"))
+    assert user["federated"] == linked("ann") and user["domain_id"] == made["domain_id"]
+    reply = federated.log_in("idp")
+    assert user_of(reply)["id"] == user["id"], "who comes for the first time is who was expected"
+    path, token = f"/users/{user['id']}", reply.headers["x-subject-token"]
+    changed = federated.cloud("PATCH", path, {"user": {"federated": linked("bob")}})
+    assert changed.json["user"]["federated"] == linked("bob") and not federated.cloud.valid(token)
+    assert user_of(federated.log_in("idp", NAME=["bob"]))["id"] == user["id"] != user_of(federated.log_in("idp"))["id"]
+    assert "federated" not in federated.cloud("PATCH", path, {"user": {"federated": []}}).json["user"]
+
+
+def test_links_to_nobody_and_to_somebody_elses_are_refused(federated: Federated) -> None:
+    federated.provider("idp", USER)
+    federated.log_in("idp")
+
+    def refused(given: Any, token: str | None = None) -> int:
+        answer = federated.cloud("POST", "/users", {"user": {"name": "x", "federated": given}}, token=token)
+        assert "federated" in answer.json["error"]["message"], answer
+        return answer.status
+
+    assert refused(linked("x", idp="no")) == 400 and refused(linked("x", protocol="no")) == 400
+    assert refused(linked("ann")) == 409
+    assert refused([*linked("x"), *linked("y")]) == 400 and refused([{"idp_id": "idp"}]) == 400
+    keeper = federated.cloud.make("/users", "user", name="keeper", password="secret")
+    federated.cloud.grant("/domains/default", f"/users/{keeper['id']}", "manager")
+    assert refused(linked("x"), federated.cloud.token("keeper", "secret", domain="Default")) == 403
+    assert federated.cloud("GET", "/users?name=x").json["users"] == []
+
+
 # memberships that end
 
 

@@ -20,6 +20,7 @@ from pileus.identity.directories import door_of
 from pileus.identity.directory_reads import Listed, narrowed, refresh_user, search_users
 from pileus.identity.domain import domain_for_new, require_domain
 from pileus.identity.factors import prove_password
+from pileus.identity.federation.user_link import LINKS, filter_by_link, link, links_of
 from pileus.identity.login import WRONG
 from pileus.identity.mirror import is_gone, read_only, refuse_change
 from pileus.identity.password_rules import FAILURES, check_age, check_pattern, greet, keep_password, past_hashes
@@ -73,6 +74,7 @@ USER = OpenFields(
             get=lambda user, _ctx: iso_micro_z(user.password_expires_at),
             column="password_expires_at",
         ),
+        Field("federated", "cu", LINKS),
         Field("links", "r", get=self_link("users")),
     ),
 )
@@ -110,23 +112,29 @@ def list_users(ctx: Context, query: Query, found: Listed | None) -> Page:
     listing = Listing(USERS)
     if ctx.caller.domain_id is not None:
         listing.equals("domain_id", [ctx.caller.domain_id])
+    filter_by_link(listing, query)
     return narrowed(ctx, USER, listing, query, found)
 
 
 @IDENTITY.op(
     "GET", "/users/{user_id}", rule="identity:get_user", allow=f"{DOMAIN_READER} or user_id:%(id)s", load=load_user,
-    gives=USER, slow=refresh_user,
+    slow=refresh_user,
 )  # fmt: skip
-def get_user(user: User) -> User:
+def get_user(ctx: Context, user: User) -> dict[str, Any]:
     """Show a user; everybody may see themselves."""
-    return user
+    return shown(ctx, user)
+
+
+def shown(ctx: Context, user: User) -> dict[str, Any]:
+    """A user by themselves, with whom an identity provider means by them."""
+    return {"user": {**USER.render(user, ctx), **links_of(ctx, user)}}
 
 
 @IDENTITY.op(
-    "POST", "/users", rule="identity:create_user", allow=DOMAIN_MANAGER, load=own_domain, takes=USER, gives=USER,
-    ok=201, slow=hash_new_password,
+    "POST", "/users", rule="identity:create_user", allow=DOMAIN_MANAGER, load=own_domain, takes=USER, ok=201,
+    slow=hash_new_password,
 )  # fmt: skip
-def create_user(ctx: Context, body: dict[str, Any], hashed: str | None) -> User:
+def create_user(ctx: Context, body: dict[str, Any], hashed: str | None) -> dict[str, Any]:
     """Create a user."""
     domain_id = domain_for_new(ctx, body)
     ctx.enforce("identity:create_user", {"domain_id": domain_id})
@@ -143,13 +151,13 @@ def create_user(ctx: Context, body: dict[str, Any], hashed: str | None) -> User:
         USERS.insert(ctx.tx, user)
     except Conflict:
         raise Conflicted(f"Conflict occurred attempting to store user - Duplicate entry: {user.name}.") from None
+    link(ctx, user, body.get("federated", []))
     if ctx.settings.config.identity.inactive_days:
         greet(ctx.tx, user.id, ctx.now)
-    if hashed is None:
-        return user
-    user = structs.replace(user, password_expires_at=given_password(ctx, user, hashed))
-    USERS.save(ctx.tx, user, ("password_expires_at",))
-    return user
+    if hashed is not None:
+        user = structs.replace(user, password_expires_at=given_password(ctx, user, hashed))
+        USERS.save(ctx.tx, user, ("password_expires_at",))
+    return shown(ctx, user)
 
 
 def check_default_project(ctx: Context, body: Mapping[str, Any]) -> None:
@@ -161,10 +169,10 @@ def check_default_project(ctx: Context, body: Mapping[str, Any]) -> None:
 
 @IDENTITY.op(
     "PATCH", "/users/{user_id}", rule="identity:update_user", allow=DOMAIN_MANAGER, load=load_user, takes=USER,
-    gives=USER, slow=hash_new_password,
+    slow=hash_new_password,
 )  # fmt: skip
-def update_user(ctx: Context, user: User, body: dict[str, Any], hashed: str | None) -> User:
-    """Update a user; a new password, or disabling, ends all their tokens."""
+def update_user(ctx: Context, user: User, body: dict[str, Any], hashed: str | None) -> dict[str, Any]:
+    """Update a user; a new password, another link to a provider, or disabling ends all their tokens."""
     if body.get("domain_id", user.domain_id) != user.domain_id:
         raise BadRequest("domain_id cannot be changed.")
     refuse_change(ctx.tx, "user", user.id)
@@ -177,14 +185,16 @@ def update_user(ctx: Context, user: User, body: dict[str, Any], hashed: str | No
         changes["password_expires_at"] = given_password(ctx, changed, hashed)
     if changes.get("enabled") is True:
         greet(ctx.tx, user.id, ctx.now)
-    if hashed is not None or changes.get("enabled") is False:
+    if "federated" in body:
+        link(ctx, user, body["federated"])
+    if hashed is not None or "federated" in body or changes.get("enabled") is False:
         changes["generation"] = user.generation + 1
         record_request(ctx, "user", user.id, "end_tokens", "success")
     try:
         USERS.update(ctx.tx, changes, id=user.id)
     except Conflict:
         raise Conflicted(f"Conflict occurred attempting to store user - Duplicate entry: {body['name']}.") from None
-    return structs.replace(user, **changes)
+    return shown(ctx, structs.replace(user, **changes))
 
 
 @IDENTITY.op("DELETE", "/users/{user_id}", rule="identity:delete_user", allow=DOMAIN_MANAGER, load=load_user, ok=204)
