@@ -1,4 +1,4 @@
-"""A person logs in at a dashboard by their identity provider: a real browser and provider, the cloud on another site."""
+"""A person logs in at a dashboard by an identity provider: a real browser and provider, the cloud on another site."""
 
 import json
 import threading
