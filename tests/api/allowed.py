@@ -31,6 +31,7 @@ OPEN_TO_ALL = {
     "identity:list_regions": "part of every catalog",
     "identity:get_region": "part of every catalog",
     "identity:get_limit_model": "a constant",
+    "identity:get_security_compliance_domain_config": "what a password must look like, for those who choose one",
     "identity:list_registered_limits": "defaults of the cloud, which upstream shows to all",
     "identity:get_registered_limit": "defaults of the cloud, which upstream shows to all",
     "identity:list_limits": "shows those of the caller's own scope only",

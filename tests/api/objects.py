@@ -247,6 +247,7 @@ class ObjectsOfDemo:
         config = {"config": {"ldap": {"url": "ldap://there"}}}
         self.ask("PUT", f"{IDENTITY}/domains/default/config", config, "admin")
         self._keep("config", "ldap", private=False, service="keystone")
+        self._keep("security_compliance", "password_regex", private=False, service="keystone")
         self._keep("{group}", "url", private=False, service="keystone")
 
     def _admin(self, path: str, key: str, **fields: Any) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from identity_cloud import IdentityCloud
+from identity_cloud import QUICK, IdentityCloud
 
 
 @pytest.fixture
@@ -163,17 +164,32 @@ def test_options_that_there_are_not_are_refused(cloud: IdentityCloud) -> None:
     domain = cloud.make("/domains", "domain", name="far")["id"]
     here = f"/domains/{domain}/config"
     cloud("PUT", here, {"config": CONFIG})
-    for wrong in ({"x": {"a": 1}}, {"ldap": {"nonsense": 1}}):
+    for wrong in ({"x": {"a": 1}}, {"ldap": {"nonsense": 1}}, {"ldap": {}}, {"ldap": 5}, {}):
         assert cloud("PUT", here, {"config": wrong}).status == 403
-    for wrong in ({"ldap": {}}, {"ldap": {"url": ["x"]}}, {"ldap": 5}, {}):
-        assert cloud("PUT", here, {"config": wrong}).status == 400
-    assert cloud("PATCH", f"{here}/ldap", {"config": {"identity": {"driver": "sql"}}}).status == 400
-    assert cloud("PATCH", f"{here}/ldap/url", {"config": {"user": "x"}}).status == 400
+    assert cloud("PUT", here, {"config": {"ldap": {"url": ["x"]}}}).status == 400
+    assert cloud("PATCH", f"{here}/ldap", {"config": {"identity": {"driver": "sql"}}}).status == 403
+    assert cloud("PATCH", f"{here}/ldap/url", {"config": {"user": "x"}}).status == 403
     assert cloud("GET", f"{here}/x").status == 403 and cloud("GET", f"{here}/ldap/x").status == 403
     assert cloud("GET", f"/domains/{'0' * 32}/config").status == 404
     cloud.person("eve")
     assert cloud("GET", here, token=cloud.token("eve", "secret", project="eve")).status == 403
     assert cloud("GET", here).json["config"] == CONFIG
+
+
+def test_everybody_is_told_what_passwords_must_look_like(cloud: IdentityCloud, tmp_path: Path) -> None:
+    strict = IdentityCloud(tmp_path / "strict", structs.replace(QUICK, pattern=".{4,}", pattern_meaning="four signs"))
+    strict.person("eve")
+    token = strict.token("eve", "secret")
+    here = "/domains/default/config/security_compliance"
+    told = {"password_regex": ".{4,}", "password_regex_description": "four signs"}
+    assert strict("GET", here, token=token).json == {"config": {"security_compliance": told}}
+    for option, value in told.items():
+        assert strict("GET", f"{here}/{option}", token=token).json == {"config": {option: value}}
+    assert strict("GET", f"{here}/lockout_duration", token=token).status == 403
+    assert strict("GET", here.replace("default", "0" * 32), token=token).status == 403
+    assert strict("GET", here, token="").status == 401
+    assert cloud("GET", here).json["config"]["security_compliance"]["password_regex"] is None
+    strict.close()
 
 
 def test_the_defaults_are_shown(cloud: IdentityCloud) -> None:

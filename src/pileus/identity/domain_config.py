@@ -19,7 +19,7 @@ from pileus.identity.domain import load_domain
 from pileus.identity.domain_options import DOMAIN_OPTIONS, DomainOption
 from pileus.identity.ldap.options import LdapOptions, read_options
 from pileus.identity.mirror import DIRECTORY, lose_all, make_due
-from pileus.identity.rows import Project
+from pileus.identity.rows import DEFAULT_DOMAIN, Project
 from pileus.identity.sealing import seal, unseal
 from pileus.identity.service import ADMIN, IDENTITY, READER
 
@@ -34,7 +34,7 @@ Config = dict[str, dict[str, Any]]
 CONFIG: Schema = {
     "type": "object",
     "required": ["config"],
-    "properties": {"config": {"type": "object", "minProperties": 1, "maxProperties": 64}},
+    "properties": {"config": {"type": "object", "maxProperties": 64}},
 }
 
 
@@ -58,11 +58,13 @@ def check_names(group: str, options: Iterable[str]) -> None:
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Refuse groups and options that there are not, and values that they cannot have."""
+    """Refuse groups and options that there are not (403, as upstream), and values that they cannot have (400)."""
+    if not config:
+        raise Forbidden("config: it holds no options.")
     for group, options in config.items():
         check_names(group, options if isinstance(options, dict) else ())
         if not isinstance(options, dict) or not options:
-            raise BadRequest(f"config: the group {group} must be an object with at least one option.")
+            raise Forbidden(f"config: the group {group} must be an object with at least one option.")
         for option, value in options.items():
             if not isinstance(value, str | int | bool | None) or len(str(value)) > 4096:
                 raise BadRequest(f"config: {group}.{option} must be a text, a number or a boolean.")
@@ -175,7 +177,7 @@ def update(ctx: Context, place: Place, whole: dict[str, Any]) -> dict[str, Any]:
     config = {place.group: whole["config"]} if place.option else whole["config"]
     check_config(config)
     if (place.group and set(config) != {place.group}) or (place.option and set(config[place.group]) != {place.option}):
-        raise BadRequest("config: it must hold what the path names, and nothing else.")
+        raise Forbidden("config: it must hold what the path names, and nothing else.")
     part(config_of(ctx, place.domain_id), place.group, place.option)
     store(ctx, place.domain_id, config)
     settle(ctx, place.domain_id)
@@ -195,6 +197,28 @@ def show_defaults(place: Place) -> dict[str, Any]:
     visible = {g: {o: v for o, v in options.items() if (g, o) not in _HIDDEN} for g, options in OPTIONS.items()}
     return part(visible, place.group, place.option)
 
+
+def compliance(ctx: Context, domain_id: str, option: str = "") -> Mapping[str, Any]:
+    """Loader of what everybody may know of the rules for passwords, which are those of the domain Default."""
+    if domain_id != DEFAULT_DOMAIN:
+        raise Forbidden("config: the group security_compliance is that of the default domain alone.")
+    rules = ctx.settings.config.identity
+    found = {"password_regex": rules.pattern or None, "password_regex_description": rules.pattern_meaning or None}
+    if option and option not in found:
+        raise Forbidden(f"config: of security_compliance only {' and '.join(found)} are told.")
+    return {option: found[option]} if option else {"security_compliance": found}
+
+
+def show_compliance(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Show what passwords of users must look like."""
+    return {"config": told}
+
+
+for _part in ("", "/{option}"):
+    IDENTITY.op(
+        "GET", "/domains/{domain_id}/config/security_compliance" + _part, load=compliance, allow="@",
+        rule="identity:get_security_compliance_domain_config",
+    )(show_compliance)  # fmt: skip
 
 for _part in ("", "/{group}", "/{group}/{option}"):
     _path = "/domains/{domain_id}/config" + _part
