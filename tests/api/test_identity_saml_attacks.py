@@ -8,6 +8,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -328,6 +329,61 @@ def test_what_is_nested_for_ever(browser: Browser, caplog: pytest.LogCaptureFixt
     )
     refused(browser, caplog, many, "refused")
     assert time.monotonic() - began < 10
+
+
+# whatever else
+
+
+def mutated(random: Random, response: Any) -> bytes:
+    """The response with one thing done to it: an element lost, doubled, moved or emptied, an attribute or a byte."""
+    elements = list(response.iter())[1:]
+    chosen, other = random.choice(elements), random.choice(elements)
+    act = random.randrange(7)
+    if act == 0:
+        chosen.getparent().remove(chosen)
+    elif act == 1:
+        chosen.addnext(copy.deepcopy(chosen))
+    elif act == 2 and chosen not in other.iterancestors() and chosen is not other:
+        other.append(chosen)
+    elif act == 3:
+        chosen.text = None
+    elif act == 4 and chosen.attrib:
+        del chosen.attrib[random.choice(list(chosen.attrib))]
+    elif act == 5 and chosen.attrib:
+        chosen.set(random.choice(list(chosen.attrib)), random.choice(["", "x", "\u2028", "2026-13-45T99:99:99Z", "#"]))
+    raw = bytearray(etree.tostring(response))
+    if act == 6:
+        raw[random.randrange(len(raw))] = random.randrange(256)
+    return bytes(raw)
+
+
+def test_whatever_is_done_to_a_response_is_refused_or_changes_nothing(browser: Browser) -> None:
+    """Never another user, never an error of ours; what is not signed (the envelope) may change harmlessly."""
+    random = Random(20261125)
+    for turn in range(60):
+        answer = browser.bring(raw := mutated(random, browser.good()))
+        assert answer.status in (200, 401), (turn, answer, raw)
+        assert answer.status == 401 or b"sso" in answer.raw
+    names = {u["name"] for u in browser.cloud.identity("GET", "/users").json["users"]}
+    assert names <= {"admin", "ann", "admin.evil"}, "the last one is of another test here"
+
+
+def test_what_a_trusted_provider_leaves_empty_is_refused(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+    refused(browser, caplog, browser.good(name=""), "names no subject")
+    refused(browser, caplog, browser.good(issuer=""), "refused")
+    for raw in (b"<saml:Issuer/>", b"<saml:Issuer> </saml:Issuer>"):
+        response = etree.tostring(browser.good())
+        outer = f"<saml:Issuer>{browser.idp.issuer}</saml:Issuer>".encode()
+        refused(browser, caplog, response.replace(outer, raw, 1), "refused")
+
+
+def test_why_is_told_to_the_operator_alone(browser: Browser) -> None:
+    answer = browser.bring(browser.good(audience="https://other/cloud"))
+    assert b"Audience" not in answer.raw and b"other" not in answer.raw
+    app, db = browser.cloud.identity.direct.app, browser.cloud.identity.db
+    browser.cloud.identity.direct.loop.run_until_complete(app.audit.flush())
+    events = db.read(lambda tx: tx.all("select event from audit order by at desc limit 5"))
+    assert any("AudienceRestrictions" in row[0] for row in events), events
 
 
 # clients of the enhanced profile (ECP), which keep the request in the relay state

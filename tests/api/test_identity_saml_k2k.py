@@ -15,6 +15,7 @@ from lxml import etree
 from direct import Answer
 from identity_cloud import IdentityCloud
 from pileus.http.app import App
+from pileus.identity.federation.saml_keys import rotate_signing_key
 from saml_cloud import FEDERATION, SamlCloud
 
 SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
@@ -154,6 +155,18 @@ def test_delegated_tokens_do_not_travel_by_keystoneauth_either(clouds: Clouds) -
 def test_who_did_not_say_so_may_not_speak_unasked(clouds: Clouds) -> None:
     clouds.away.takes_word_of("home", clouds.home.metadata(), unsolicited=False)
     assert bring(clouds.away.place("home"), clouds.ask(clouds.ann_token()).raw) == 401
+
+
+def test_a_new_key_is_believed_by_who_read_the_metadata_before_it_was_used(clouds: Clouds) -> None:
+    keys, place = clouds.home.identity.settings.keys_folder, clouds.away.place("home")
+    rotate_signing_key(keys)
+    both = clouds.home.metadata()
+    assert bring(place, clouds.ask(clouds.ann_token()).raw) == 201, "the old key signs, and is known"
+    rotate_signing_key(keys)
+    signed_anew = clouds.ask(clouds.ann_token()).raw
+    assert bring(place, signed_anew) == 401, "nobody told away of the new key"
+    clouds.away.takes_word_of("home", both, unsolicited=True)
+    assert bring(place, signed_anew) == 201
 
 
 def bring(place: str, envelope: bytes) -> int:

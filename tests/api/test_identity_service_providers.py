@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openstack
 import pytest
 from openstackclient.shell import OpenStackShell
 
@@ -87,6 +88,22 @@ def test_only_administrators_make_them_and_only_readers_of_the_system_see_them(c
                                ("PUT", "/b", {"service_provider": URLS}),
                                ("PATCH", "/away", {"service_provider": {"enabled": True}})):  # fmt: skip
         assert cloud(method, HERE + path, body, token=token).status == 403, method
+
+
+def test_openstacksdk(cloud: IdentityCloud, serve: Callable[[App], str]) -> None:
+    url = serve(cloud.direct.app)
+    cloud.bootstrap(url=url)
+    sdk = openstack.connect(
+        auth={"auth_url": f"{url}/identity/v3", "username": "admin", "password": PASSWORD, "project_name": "admin",
+              "user_domain_id": "default", "project_domain_id": "default"}, region_name="RegionOne",
+    ).identity  # fmt: skip
+    made = sdk.create_service_provider(id="away", is_enabled=True, **URLS)
+    assert (made.id, made.auth_url, made.sp_url, made.is_enabled) == ("away", *URLS.values(), True)
+    assert sdk.update_service_provider("away", description="d").description == "d"
+    assert sdk.get_service_provider("away").relay_state_prefix == "ss:mem:"
+    assert [provider.id for provider in sdk.service_providers()] == ["away"]
+    sdk.delete_service_provider("away")
+    assert sdk.find_service_provider("away") is None
 
 
 def test_the_openstack_command(cloud: IdentityCloud, serve: Callable[[App], str], capsys: Any) -> None:

@@ -67,7 +67,7 @@ def verified(config: Any, response: bytes) -> Any:
 
 def check_origin(response: Any, assertion: Any, issuer: str) -> None:
     """Said by the one whose word this identity provider is; raises Wrong."""
-    given = [part.issuer.text.strip() for part in (response, assertion) if part.issuer is not None]
+    given = [text_of(part.issuer) for part in (response, assertion) if part.issuer is not None]
     if not given or set(given) != {issuer} or assertion.issuer is None:
         raise Wrong(f"issued by {given}, not by {issuer}")
 
@@ -77,7 +77,7 @@ def check_place(peer: Peer, response: Any, assertion: Any) -> None:
     if response.destination and response.destination != peer.url:
         raise Wrong(f"sent to {response.destination}, which is not {peer.url}")
     restrictions = assertion.conditions.audience_restriction if assertion.conditions else []
-    audiences = [[audience.text.strip() for audience in one.audience] for one in restrictions]
+    audiences = [[text_of(audience) for audience in one.audience] for one in restrictions]
     if not audiences or not all(peer.url in meant for meant in audiences):
         raise Wrong(f"meant for {audiences}, not for {peer.url}")
 
@@ -110,6 +110,11 @@ def check_answer(peer: Peer, response: Any, assertion: Any, request_id: str, now
     return until
 
 
+def text_of(element: Any) -> str:
+    """What an element of the library's holds, without the blanks around it."""
+    return (element.text or "").strip()
+
+
 def session_end(assertion: Any, now: float) -> float | None:
     """When the session at the identity provider ends, past which no token shall live; raises Wrong if it has."""
     ends = [seconds(s.session_not_on_or_after) for s in assertion.authn_statement if s.session_not_on_or_after]
@@ -129,16 +134,18 @@ def attributes_of(parsed: Any, issuer: str) -> dict[str, list[str]]:
     """What the assertion says of its subject: attributes by their names, friendly names and usual names.
 
     The subject's own id is REMOTE_USER; who says it, Shib-Identity-Provider and MELLON_IDP: the names by which
-    mappings written for the usual modules of web servers know them.
+    mappings written for the usual modules of web servers know them.  Raises Wrong without a subject.
     """
     from saml2.attribute_converter import to_local_name
 
     found: dict[str, list[str]] = {}
     for statement in parsed.assertion.attribute_statement:
         for attribute in statement.attribute:
-            values = [(value.text or "").strip() for value in attribute.attribute_value]
+            values = [text_of(value) for value in attribute.attribute_value]
             known = to_local_name(parsed.attribute_converters, attribute)
             for name in {attribute.name, attribute.friendly_name, known} - {None, ""}:
                 found.setdefault(name, []).extend(values)
-    subject = parsed.assertion.subject.name_id.text.strip()
+    subject = text_of(parsed.assertion.subject.name_id)
+    if not subject:
+        raise Wrong("the assertion names no subject")
     return {**found, "REMOTE_USER": [subject], "Shib-Identity-Provider": [issuer], "MELLON_IDP": [issuer]}
