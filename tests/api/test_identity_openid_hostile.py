@@ -28,6 +28,7 @@ from direct import Answer
 from identity_cloud import IdentityCloud
 from pileus.core.config import Federation, OidcProvider
 from pileus.core.errors import ServiceUnavailable
+from pileus.identity.facade import check_providers
 from pileus.identity.federation import fetch, oidc_provider
 from pileus.identity.federation.oidc_login import attributes_of
 
@@ -398,6 +399,29 @@ def test_no_more_wait_for_a_provider_than_is_bearable(
     assert len(refused) == 8
     liar.be_honest()
     assert victim.log_in(liar.token()).status == 201, "afterwards there is room again"
+
+
+def test_the_doctor_says_of_a_provider_what_is_wrong_with_it(victim: Victim, liar: Liar) -> None:
+    def found() -> tuple[str, str]:
+        ((level, what, cure),) = check_providers(victim.cloud.settings.config)
+        assert "acme" in what and (level == "ok" or "federation.oidc.acme" in cure)
+        return level, what
+
+    assert found()[0] == "ok"
+    for change, why in (
+        ({"issuer": "https://evil"}, "is not that of"), ({"jwks_uri": "https://keys.example.org/"}, "does not name"),
+        ({"token_endpoint": None}, "no address"), ({"jwks_uri": f"{liar.issuer}/nowhere"}, "404"),
+    ):  # fmt: skip
+        liar.be_honest()
+        liar.answers[DOCUMENT] = {**liar.answers[DOCUMENT], **change}
+        level, what = found()
+        assert level == "warning" and why in what, (change, what)
+    liar.be_honest()
+    liar.answers["/keys"] = {"keys": []}
+    assert "no key" in found()[1]
+    liar.be_honest()
+    (victim.cloud.folder / "secret").unlink()
+    assert "client_secret_file" in found()[1]
 
 
 def test_claims_become_attributes_under_both_names() -> None:

@@ -29,6 +29,10 @@ def findings(config: Config) -> list[tuple[str, str, str]]:
         found.append(("missing", "/dev/net/tun: guests have no network without it", "modprobe tun"))
     found.append(accelerator(config))
     found += address(config)
+    if config.federation.oidc:
+        from pileus.identity.facade import check_providers  # a second of start time that few need
+
+        found += check_providers(config)
     if not Path("/usr/share/novnc").exists():
         found.append(("warning", "noVNC: console URLs open no screen", "apt-get install novnc"))
     free = shutil.disk_usage(config.folder if config.folder.exists() else "/").free / 2**30

@@ -56,6 +56,7 @@ from pileus.identity.federation import (
     scopes,
     service_provider,
 )
+from pileus.identity.federation.oidc_check import check_providers
 from pileus.identity.federation.saml_keys import rotate_signing_key
 from pileus.identity.keys import KeyRing, rotate
 from pileus.identity.recovery import (
@@ -86,6 +87,7 @@ __all__ = [
     "audit_trail",
     "bootstrap",
     "caller_as",
+    "check_providers",
     "command_event",
     "ensure_keys",
     "forget_keys",

@@ -102,6 +102,8 @@ class Provider:
             if old or missing:
                 self._keys_asked_at = self.clock()
                 self._keys, self._keys_at = usable((await self.read(url)).get("keys")), self.clock()
+        if not self._keys:
+            raise Unreachable(f"{url[:200]} has no key by which tokens could be signed")
         return KeySet.import_key_set({"keys": self._keys})
 
     async def signed(self, token: str) -> Claims:
