@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ldap_cloud import LdapCloud
-from slapd import PASSWORD, PEOPLE, TEAMS, Slapd
+from slapd import PASSWORD, PEOPLE, SUFFIX, TEAMS, Slapd
 
 
 @pytest.fixture
@@ -81,6 +81,16 @@ def test_whatever_attribute_is_the_id_users_and_members_are_found(tmp_path: Path
         assert cloud.valid(token) and {g["name"] for g in cloud(
             "GET", f"/users/{cloud.id_of('users', 'jo')}/groups").json["groups"]} == {"dev"}  # fmt: skip
         cloud.close()
+
+
+def test_who_stands_outside_of_the_tree_is_no_user_though_in_a_group(cloud: LdapCloud) -> None:
+    cloud.slapd.add(f"ou=inner,{PEOPLE}", ["organizationalUnit"])
+    far = [cloud.slapd.add(f"cn=far,{place}", ["inetOrgPerson"], sn="x", uid=f"far{n}", userPassword=PASSWORD)
+           for n, place in enumerate((SUFFIX, f"ou=inner,{PEOPLE}"))]  # fmt: skip
+    cloud.slapd.team("dev", [cloud.slapd.person("u1", "alice"), *far, "cn=nobody at all"])
+    group = cloud.id_of("groups", "dev")
+    assert [u["name"] for u in cloud("GET", f"/groups/{group}/users").json["users"]] == ["alice"]
+    assert cloud.enter("far").status == 401
 
 
 def test_who_manages_a_domain_sees_its_directory_and_no_other(cloud: LdapCloud) -> None:

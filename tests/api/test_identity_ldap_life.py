@@ -15,7 +15,7 @@ from ldap_cloud import LdapCloud
 from pileus.http.app import App
 from pileus.identity.domain_options import DOMAIN_OPTIONS, DomainOption
 from pileus.identity.sealing import seal
-from slapd import PASSWORD, READER_PASSWORD, SUFFIX, Slapd
+from slapd import PASSWORD, PEOPLE, READER_PASSWORD, SUFFIX, Slapd
 
 
 @pytest.fixture
@@ -165,6 +165,22 @@ def test_who_is_disabled_in_the_directory_is_so_here(
     cloud = LdapCloud(tmp_path, slapd, **options)
     assert {u["name"]: u["enabled"] for u in cloud.list_of("users")} == wanted
     assert {name: cloud.enter(name).status == 201 for name in wanted} == wanted
+    cloud.close()
+
+
+def test_a_group_may_say_who_is_enabled(tmp_path: Path, slapd: Slapd) -> None:
+    alice = slapd.person("u1", "alice")
+    slapd.person("u2", "bob")
+    allowed = slapd.add(f"cn=enabled_users,{PEOPLE}", ["groupOfNames"], member=[alice, SUFFIX])
+    cloud = LdapCloud(tmp_path, slapd, user_enabled_emulation=True)
+    assert {u["name"]: u["enabled"] for u in cloud.list_of("users")} == {"alice": True, "bob": False}
+    token = cloud.token_of("alice")
+    assert cloud.enter("bob").status == 401
+    slapd.leave(allowed, alice)
+    cloud.pass_time()
+    assert not cloud.valid(token) and cloud.enter("alice").status == 401
+    slapd.remove(allowed)
+    assert not any(u["enabled"] for u in cloud.list_of("users"))
     cloud.close()
 
 

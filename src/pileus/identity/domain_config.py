@@ -66,7 +66,7 @@ def check_config(config: Mapping[str, Any]) -> None:
         if not isinstance(options, dict) or not options:
             raise Forbidden(f"config: the group {group} must be an object with at least one option.")
         for option, value in options.items():
-            if not isinstance(value, str | int | bool | None) or len(str(value)) > 4096:
+            if not isinstance(value, str | int | float | bool | None) or len(str(value)) > 4096:
                 raise BadRequest(f"config: {group}.{option} must be a text, a number or a boolean.")
     check_values(config)
 

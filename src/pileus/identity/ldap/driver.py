@@ -11,6 +11,7 @@ from typing import Any
 from ldap3 import BASE, DEREF_ALWAYS, DEREF_BASE, DEREF_NEVER, DEREF_SEARCH, LEVEL, SUBTREE, Connection
 from ldap3.core.exceptions import LDAPInvalidDnError
 from ldap3.utils.dn import parse_dn
+from msgspec import structs
 
 from pileus.identity.drivers import Asked, Away, Entry, Found, Kind
 from pileus.identity.ldap import filters
@@ -101,7 +102,7 @@ class LdapDirectory:
             if attribute == tree.id.lower() and "\\" not in value:
                 by_id.append(value)
             else:
-                others.append(key)
+                others += [key] if self._is_within(tree, key) else []
         found = [entry for entry in self.read("user", by_id) if entry.key in group.members]
         return found + [entry for key in others for entry in self._at(tree, key)]
 
@@ -111,6 +112,11 @@ class LdapDirectory:
 
     def close(self) -> None:
         self._connections.close()
+
+    def _is_within(self, tree: Tree, place: str) -> bool:
+        """Whether a search of the tree comes to a place: who stands elsewhere is no user, whatever a group says."""
+        below = len(place_parts(place)) - len(place_parts(tree.base))
+        return place.endswith(f",{place_key(tree.base)}") and (below == 1 or self.options.query_scope == "sub")
 
     def _at(self, tree: Tree, place: str) -> Sequence[Entry]:
         """The entry at one place, if it is one of this tree's kind."""
@@ -125,9 +131,21 @@ class LdapDirectory:
                 log.warning("%s: search below %s: result %s", self.options.url, base or tree.base, code)
                 raise Away(f"it cannot give the {tree.kind}s (LDAP result {code})")
             entries = [e for row in rows if (e := self._entry(tree, row["dn"], row["raw_attributes"])) is not None]
+            if tree.kind == "user" and self.options.user_enabled_emulation:
+                allowed = self._enabled_places(connection)
+                entries = [structs.replace(e, enabled=place_key(e.place) in allowed) for e in entries]
             return Found(entries=entries, truncated=code == _SIZE_LIMIT or len(rows) >= MOST)
 
         return self._connections.use(work)
+
+    def _enabled_places(self, connection: Connection) -> set[str]:
+        """The places of those who are enabled, where a group says so; a group that is not there enables nobody."""
+        options = self.options
+        place = options.user_enabled_emulation_dn or f"cn=enabled_users,{self._trees['user'].base}"
+        member = options.group_member_attribute if options.user_enabled_emulation_use_group_config else "member"
+        connection.search(place, "(objectClass=*)", BASE, attributes=[member], time_limit=options.seconds)
+        rows = [row for row in connection.response or () if row["type"] == "searchResEntry"]
+        return {place_key(text) for row in rows for text in texts(row["raw_attributes"], member)}
 
     def _rows(
         self, connection: Connection, tree: Tree, text: str, base: str, scope: str

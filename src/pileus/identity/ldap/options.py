@@ -43,6 +43,9 @@ class LdapOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     user_enabled_invert: bool = False
     user_enabled_mask: Annotated[int, Meta(ge=0)] = 0  # the bit that is set in who is disabled; 0: it is no bit field
     user_enabled_default: str | int | bool = "True"
+    user_enabled_emulation: bool = False  # enabled is who is a member of one group, and nobody else
+    user_enabled_emulation_dn: str | None = None  # that group; None: cn=enabled_users of the users' tree
+    user_enabled_emulation_use_group_config: bool = False  # its members are named as those of groups are
     group_tree_dn: str | None = None
     group_filter: str | None = None
     group_objectclass: str = "groupOfNames"
@@ -51,6 +54,19 @@ class LdapOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     group_member_attribute: str = "member"
     group_members_are_ids: bool = False
     group_desc_attribute: str = "description"
+    # Of upstream's own connections and writes: taken, shown, and without a meaning here.
+    debug_level: int | None = None
+    use_pool: bool = True
+    pool_retry_max: Count = 3
+    pool_retry_delay: Annotated[float, Meta(ge=0)] = 0.1
+    pool_connection_timeout: int = -1
+    pool_connection_lifetime: Count = 600
+    use_auth_pool: bool = True
+    auth_pool_size: Count = 100
+    auth_pool_connection_lifetime: Count = 60
+    user_pass_attribute: str = "userPassword"  # noqa: S105 (a name of an attribute)
+    user_attribute_ignore: str | None = None
+    group_attribute_ignore: str | None = None
 
     def __repr__(self) -> str:
         return f"<LdapOptions {self.url} ***>"
