@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pileus.cli import keys
-from pileus.core.config import Config
+from pileus.cli import doctor, keys
+from pileus.core.config import Config, Federation, Saml, SamlProvider
 from pileus.identity import facade
 from pileus.identity.federation.saml_keys import rotate_signing_key, shown_keys, signing_key
 
@@ -54,3 +54,14 @@ def test_an_api_that_nobody_asks_for_saml_does_not_load_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_doctor_says_what_log_ins_by_saml_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = SamlProvider(metadata=str(tmp_path / "acme.xml"))
+    config = Config(federation=Federation(saml=Saml(providers={"acme": provider})))
+    ((level, what, _),) = doctor.saml(config)
+    assert level == "warning" and "acme" in what and "acme.xml" in what
+    (tmp_path / "acme.xml").write_text("<a/>")
+    assert doctor.saml(config) == []
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [what for _, what, _ in doctor.saml(config)] == ["xmlsec1: nobody logs in by SAML"]

@@ -35,9 +35,23 @@ def findings(config: Config) -> list[tuple[str, str, str]]:
         found += check_providers(config)
     if not Path("/usr/share/novnc").exists():
         found.append(("warning", "noVNC: console URLs open no screen", "apt-get install novnc"))
+    found += saml(config)
     free = shutil.disk_usage(config.folder if config.folder.exists() else "/").free / 2**30
     if free < 5:
         found.append(("warning", f"{free:.1f} GiB of disk are free; images and volumes need more", ""))
+    return found
+
+
+def saml(config: Config) -> list[tuple[str, str, str]]:
+    """What log-ins by SAML lack."""
+    found = []
+    if shutil.which("xmlsec1") is None:
+        found.append(("warning", "xmlsec1: nobody logs in by SAML", "apt-get install xmlsec1"))
+    for idp_id, provider in config.federation.saml.providers.items():
+        try:
+            Path(provider.metadata).read_bytes()
+        except OSError as error:
+            found.append(("warning", f"the metadata of {idp_id} cannot be read: {error}", "docs/federation.md"))
     return found
 
 

@@ -8,7 +8,6 @@ import base64
 import binascii
 import hashlib
 import logging
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from msgspec import Struct
@@ -95,12 +94,12 @@ def form_field(raw: bytes) -> bytes:
 
 
 def kept_cookie(header: str) -> str:
-    """What a browser kept of the request that is answered."""
-    try:
-        found = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    """What a browser kept of the request that is answered; other cookies, however odd, are not looked at."""
+    for part in header.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""
 
 
 def from_browser(peer: Peer, response: bytes, kept: str, now: float) -> tuple[Asked, Asserted]:

@@ -33,7 +33,7 @@ ALGORITHMS = {
 }
 _DECLARATION = re.compile(rb"""\s*<\?xml\s+version=["']1\.0["'](\s+encoding=["']([\w-]+)["'])?"""
                           rb"""(\s+standalone=["'](yes|no)["'])?\s*\?>""")  # fmt: skip
-MOST_BYTES = 262_144
+MOST_BYTES = 262_144  # of one message; real ones have some ten thousand
 
 
 class Wrong(Exception):
@@ -51,6 +51,8 @@ def read_xml(raw: bytes) -> Any:
     """The root element of harmless XML; raises Wrong."""
     from lxml import etree
 
+    if len(raw) > MOST_BYTES:
+        raise Wrong(f"the message is longer than {MOST_BYTES} bytes")
     declared = _DECLARATION.match(raw)
     if declared and (declared[2] or b"utf-8").lower() not in (b"utf-8", b"us-ascii"):
         raise Wrong("the message is not written in UTF-8")
