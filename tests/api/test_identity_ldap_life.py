@@ -260,6 +260,10 @@ def test_options_that_make_no_sense_are_a_fault_of_their_own_domain(cloud: LdapC
     assert cloud.enter("alice").status == 201
     answer = cloud("GET", f"/users?domain_id={other}")
     assert answer.status == 503 and "the configuration of the domain" in answer.json["error"]["message"]
+    config = {"config": {"identity": {"driver": "oracle"}}}  # taken, as upstream does
+    assert cloud("PATCH", f"/domains/{other}/config/identity", config).status == 200
+    assert "no driver" in cloud("GET", f"/users?domain_id={other}").json["error"]["message"]
+    cloud("PATCH", f"/domains/{other}/config/identity", {"config": {"identity": {"driver": "ldap"}}})
     cloud.db.transact(lambda tx: DOMAIN_OPTIONS.update(tx, {"sealed_value": "00000000:x"}, **wrong))
     assert cloud.enter("alice").status == 201 and cloud("GET", f"/users?domain_id={other}").status == 503
 

@@ -79,10 +79,8 @@ class Door:
 class Unusable:
     """A directory whose stored options make no sense: a fault of its domain alone."""
 
-    name = "ldap"
-
-    def __init__(self, why: str):
-        self.why = why
+    def __init__(self, name: str, why: str):
+        self.name, self.why = name, why
 
     def search(self, kind: Kind, asked: Sequence[Asked]) -> Found:
         raise Silent(self.why)
@@ -144,14 +142,17 @@ class Directories:
         """The directory that options describe."""
         try:
             given = {(row.group_name, row.option_name): self._value(row) for row in rows}
-            if given.get(("identity", "driver")) != "ldap":
+            driver = given.get(("identity", "driver"), "sql")
+            if driver == "sql":
                 return None
+            if driver != "ldap":
+                return Door(domain_id, Unusable(str(driver), "there is no driver of the name that is configured"))
             return Door(
                 domain_id, make_ldap({name: value for (group, name), value in given.items() if group == "ldap"})
             )
         except (ServiceUnavailable, ValueError) as error:
             log.error("domain %s: its configuration cannot be used: %s", domain_id, error)
-            return Door(domain_id, Unusable("the configuration of the domain cannot be used"))
+            return Door(domain_id, Unusable("ldap", "the configuration of the domain cannot be used"))
 
     def _value(self, row: DomainOption) -> Any:
         return json.loads(unseal(self.keys_folder, row.sealed_value))
