@@ -71,7 +71,7 @@ def check_config(config: Mapping[str, Any]) -> None:
 
 
 def check_values(config: Mapping[str, Any]) -> None:
-    """Refuse values by which no directory could be asked; an unknown driver is a fault of the domain when it is used."""
+    """Refuse values by which no directory could be asked; an unknown driver is the domain's fault once it is used."""
     identity = config.get("identity", {})
     if not isinstance(identity.get("driver", "sql"), str):
         raise BadRequest("config: identity.driver must be the name of a driver.")
