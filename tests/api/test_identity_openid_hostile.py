@@ -426,11 +426,13 @@ def test_the_doctor_says_of_a_provider_what_is_wrong_with_it(victim: Victim, lia
 
 def test_claims_become_attributes_under_both_names() -> None:
     found = attributes_of({
-        "sub": "a;b", "n": 5, "ok": True, "groups": ["x", 1, None, {"y": 1}], "none": None, "empty": [], "a-b": "1",
+        "iss": "https://id.example.org/x", "sub": "a;b",
+        "n": 5, "ok": True, "groups": ["x", 1, None, {"y": 1}], "none": None, "empty": [], "a-b": "1",
         "A_B": "2", "realm": {"roles": ["r"], "d": {"e": "f"}},
     })  # fmt: skip
     assert found["OIDC-sub"] == found["HTTP_OIDC_SUB"] == ["a;b"], "nothing is split"
     assert found["OIDC-n"] == ["5"] and found["OIDC-ok"] == ["true"] and found["OIDC-groups"] == ["x", "1"]
     assert found["OIDC-realm.roles"] == ["r"] and found["OIDC-realm.d.e"] == ["f"]
+    assert found["REMOTE_USER"] == ["a;b@id.example.org/x"]
     assert "OIDC-none" not in found and "OIDC-empty" not in found
     assert "HTTP_OIDC_A_B" not in found and found["OIDC-a-b"] == ["1"] and found["OIDC-A_B"] == ["2"]

@@ -1,8 +1,13 @@
 """The mapping engine: which rules apply, what fills which place, and that no value is ever more than a value."""
 
+import contextlib
+import re
+import time
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pileus.core.errors import BadRequest
 from pileus.identity.federation.mapping import check
@@ -107,6 +112,61 @@ def test_a_value_too_long_for_patterns_fits_none() -> None:
     long = ["a" * 5000]
     assert refused(rule({"type": "X", "any_one_of": ["a"], "regex": True}), NAME=["ann"], X=long)
     assert refused(rule({"type": "X", "not_any_of": ["b"], "regex": True}), NAME=["ann"], X=long)
+
+
+@pytest.mark.parametrize(
+    "bomb", ["(a+)+$", "(a|aa)+$", "(.*a){25}$", "(a|a?)+$", "(a*)*$", "^(a+){2,30}$", "(([a-z])+.)+[A-Z]([a-z])+$"]
+)
+@pytest.mark.parametrize("condition", ["any_one_of", "blacklist"])
+def test_a_pattern_that_takes_for_ever_ends_the_log_in(bomb: str, condition: str) -> None:
+    started = time.monotonic()
+    chosen = rule({"type": "X", condition: [bomb] * 5, "regex": True})
+    with contextlib.suppress(Unmapped):  # some of them are quickly known to fit, or not to
+        mapped(chosen, NAME=["ann"], X=["a" * 4000 + "b"] * 5)
+    assert time.monotonic() - started < 3
+
+
+def test_why_a_pattern_ended_a_log_in_is_told() -> None:
+    chosen = rule({"type": "X", "any_one_of": ["(a+)+$"], "regex": True})
+    assert "take too long" in refused(chosen, NAME=["ann"], X=["a" * 4000 + "b"])
+
+
+NAMES = st.sampled_from(["A", "B", "C"])
+TEXTS = st.sampled_from(["{0}", "{1}", "{0}-{1}", "x", "['p', 'q']", "{", "{9}", "[", "{0!r}", "(("])
+CONDITION = st.sampled_from(["any_one_of", "not_any_of", "whitelist", "blacklist"])
+REMOTES = st.one_of(
+    st.fixed_dictionaries({"type": NAMES}),
+    st.builds(lambda name, kind, values: {"type": name, kind: values}, NAMES, CONDITION, st.lists(TEXTS, max_size=3)),
+    st.builds(lambda name, kind: {"type": name, kind: ["^.x?"], "regex": True}, NAMES, CONDITION),
+)
+DOMAINS = st.fixed_dictionaries({}, optional={"id": TEXTS, "name": TEXTS})
+KINDS = st.sampled_from(["ephemeral", "local"])
+LOCALS = st.fixed_dictionaries({"domain": st.just({"id": "d"})}, optional={
+    "user": st.fixed_dictionaries({}, optional={
+        "id": TEXTS, "name": TEXTS, "email": TEXTS, "domain": DOMAINS, "type": KINDS}),
+    "group": st.fixed_dictionaries({"id": TEXTS}), "groups": TEXTS, "group_ids": TEXTS,
+    "projects": st.lists(st.fixed_dictionaries({"name": TEXTS, "roles": st.just([{"name": "r"}])}), max_size=2),
+})  # fmt: skip
+ANY_RULES = st.lists(
+    st.fixed_dictionaries({"remote": st.lists(REMOTES, min_size=1, max_size=3), "local": st.lists(LOCALS, max_size=3)}),
+    min_size=1, max_size=3,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(ANY_RULES, st.sampled_from(["1.0", "2.0"]), st.dictionaries(NAMES, st.lists(st.text(max_size=5), max_size=3)))
+def test_rules_that_are_accepted_map_or_refuse_whatever_is_asserted(
+    rules: list[dict[str, Any]], version: str, attributes: dict[str, list[str]]
+) -> None:
+    check(rules, version)
+    try:
+        found = apply(rules, version, attributes)
+    except Unmapped:
+        return
+    said = [value for values in attributes.values() for value in values]
+    written = [*re.findall(r"'([^']*)'", repr(rules)), ""]
+    for text in (found.user_id, found.name, *(group.id or group.name for group in found.groups)):
+        assert text in written or any(value in text for value in said) or text in ("p", "q")
 
 
 def test_domains_of_users_and_projects_count_in_schema_version_2() -> None:

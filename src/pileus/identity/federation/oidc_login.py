@@ -115,9 +115,11 @@ def attributes_of(claims: Claims) -> dict[str, list[str]]:
     """Claims by the names that mappings know: OIDC-claim, and HTTP_OIDC_CLAIM as a web server's module writes it.
 
     An object's claims stand under its name and a dot.  Two claims that would share a name get none of that form.
+    REMOTE_USER is the user at that issuer, as the module has it unless told otherwise.
     """
     plain = flattened(claims, "", 0)
     found = {f"OIDC-{name}": values for name, values in plain.items()}
+    found["REMOTE_USER"] = [f"{claims.get('sub')}@{str(claims.get('iss')).removeprefix('https://')}"]
     written: dict[str, list[str]] = {}
     for name in plain:
         written.setdefault("HTTP_OIDC_" + name.upper().replace("-", "_"), []).append(name)

@@ -6,6 +6,7 @@ the rules leave for them: they are never read as lists, formats or patterns them
 
 import ast
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from pileus.core.schema import Schema, short
 
 Attributes = Mapping[str, Sequence[str]]  # of an assertion: each has one or more values
 VALUE_LENGTH = 4096  # characters of a value that patterns are tried on; a longer one fits no rule
+PATTERN_SECONDS = 0.1
 _PLACE = re.compile(r"\{(\d{1,3})\}")
 
 _TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
@@ -126,10 +128,12 @@ def check_rules(rules: Sequence[Mapping[str, Any]]) -> None:
 
 def check_patterns(here: str, patterns: Sequence[str]) -> None:
     """Refuse what is no regular expression."""
+    import regex
+
     for at, pattern in enumerate(patterns):
         try:
-            re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
+            regex.compile(pattern)
+        except (regex.error, OverflowError, RecursionError) as error:
             raise BadRequest(f"{here}/{at}: no regular expression: {short(str(error), 200)}.") from None
 
 
@@ -147,8 +151,9 @@ def check_local(here: str, local: Mapping[str, Any]) -> None:
 def apply(rules: Sequence[Mapping[str, Any]], schema_version: str, attributes: Attributes) -> Mapped:
     """What the rules make of an assertion; raises Unmapped.  Source: as the module's."""
     found: list[Mapping[str, Any]] = []
+    patience = Patience()
     for rule in rules:
-        direct = direct_maps(rule["remote"], attributes)
+        direct = direct_maps(rule["remote"], attributes, patience)
         if direct is not None:
             found.extend(filled(local, direct) for local in rule["local"])
     if not found:
@@ -170,14 +175,35 @@ def is_local(user: Mapping[str, Any]) -> bool:
     return user.get("type") == "local"
 
 
-def direct_maps(remote: Sequence[Mapping[str, Any]], attributes: Attributes) -> list[list[str]] | None:
+class Patience:
+    """Time for the patterns of one log-in, which one of a kind can use up by itself ((a+)+$ on many a's and a b)."""
+
+    def __init__(self, seconds: float = PATTERN_SECONDS):
+        self.left = seconds
+
+    def search(self, pattern: str, value: str) -> bool:
+        """Whether a pattern is found in a value; raises Unmapped when no time is left."""
+        import regex  # 30 ms of start time that few processes need
+
+        began = time.monotonic()
+        try:
+            return regex.search(pattern, value, timeout=max(self.left, 0.001)) is not None
+        except TimeoutError:
+            raise Unmapped(f"the patterns of the mapping take too long: {pattern[:80]!r}") from None
+        finally:
+            self.left -= time.monotonic() - began
+
+
+def direct_maps(
+    remote: Sequence[Mapping[str, Any]], attributes: Attributes, patience: Patience
+) -> list[list[str]] | None:
     """The values that the places {0}, {1}, … of a rule stand for; None when the rule does not apply."""
     found = []
     for wanted in remote:
         values = list(attributes.get(wanted["type"], ()))
         if not values:
             return None
-        matches = fits(wanted)
+        matches = fits(wanted, patience)
         if "any_one_of" in wanted:
             if not any(matches(value) for value in values):
                 return None
@@ -193,13 +219,12 @@ def direct_maps(remote: Sequence[Mapping[str, Any]], attributes: Attributes) -> 
     return found
 
 
-def fits(wanted: Mapping[str, Any]) -> Callable[[str], bool]:
+def fits(wanted: Mapping[str, Any], patience: Patience) -> Callable[[str], bool]:
     """Whether a value is one of those that a condition names, or fits one of its patterns."""
     named: list[str] = next((wanted[name] for name in CONDITIONS if name in wanted), [])
     if not wanted.get("regex"):
         return set(named).__contains__
-    patterns = [re.compile(pattern) for pattern in named]
-    return lambda value: len(value) <= VALUE_LENGTH and any(p.search(value) for p in patterns)
+    return lambda value: len(value) <= VALUE_LENGTH and any(patience.search(p, value) for p in named)
 
 
 def filled(local: Mapping[str, Any], direct: list[list[str]]) -> dict[str, Any]:
