@@ -1,5 +1,6 @@
 """What is asked of a domain's directory before an operation reads our rows of its users and groups."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,9 @@ _COMPARISONS: dict[str, Comparison] = {
     "istartswith": "startswith", "endswith": "endswith", "iendswith": "endswith",
 }  # fmt: skip
 
+KINDS: tuple[Kind, ...] = ("user", "group")
+AT_ONCE = 200  # entries compared and written in one go
+
 
 class Listed(Struct, frozen=True, kw_only=True):
     """What a directory said to a list: the ids of what it found."""
@@ -43,9 +47,17 @@ class Listed(Struct, frozen=True, kw_only=True):
 
 
 async def keep_news(call: Call, door: Door, entries: Sequence[Entry]) -> None:
-    """Write what we did not know; most often there is nothing."""
-    if await call.read(lambda ctx: is_news(ctx.tx, door.domain_id, entries)):
-        await call.write(lambda ctx: keep(ctx.tx, door.domain_id, entries, ctx.now))
+    """Write what we did not know; most often there is nothing, and never so much at once that others wait for it."""
+    chosen = [e for kind in KINDS for e in unique(door.domain_id, (e for e in entries if e.kind == kind)).values()]
+    for start in range(0, len(chosen), AT_ONCE):
+        await keep_some(call, door.domain_id, chosen[start : start + AT_ONCE])
+        await asyncio.sleep(0)
+
+
+async def keep_some(call: Call, domain_id: str, entries: Sequence[Entry]) -> None:
+    """Write these, unless they are as we know them."""
+    if await call.read(lambda ctx: is_news(ctx.tx, domain_id, entries)):
+        await call.write(lambda ctx: keep(ctx.tx, domain_id, entries, ctx.now))
 
 
 def asked_of(query: Query) -> list[Asked]:
