@@ -32,12 +32,14 @@ def test_retype_on_demand_moves_a_volume_to_a_pool_that_serves_the_type(cloud: V
     assert cloud.status(volume_id) == "retyping"
     listed = cloud.call("GET", "/volumes?status=retyping").json["volumes"]
     assert [v["id"] for v in listed] == [volume_id]
+    migrating = cloud.call("GET", "/volumes?all_tenants=1&migration_status=migrating", **ADMIN).json["volumes"]
+    assert [v["id"] for v in migrating] == [volume_id]
     reserve = cloud.act(volume_id, {"os-reserve": None})
     assert reserve.status == 400 and "retyping" in reserve.json["badRequest"]["message"]
     assert cloud.call("POST", "/volumes", {"volume": {"source_volid": volume_id}}).status == 400
     cloud.run()
     seen = cloud.see(volume_id, **ADMIN)
-    assert (seen["status"], seen["volume_type"]) == ("available", "other")
+    assert (seen["status"], seen["volume_type"], seen["migration_status"]) == ("available", "other", "success")
     assert seen["os-vol-host-attr:host"] == "node1@second#second"
     assert machine.block.machine.read(volume_id) == "kept" and machine.block.machine.left == set()
     FakeServer(cloud, machine).attach(volume_id)
@@ -75,6 +77,7 @@ def test_a_move_that_fails_leaves_the_volume_well_and_says_why(cloud: VolumeClou
     assert cloud.status(volume_id) == "available"
     assert cloud.see(volume_id, **ADMIN)["os-vol-host-attr:host"] == "node1@file#file"
     assert machine.block.machine.read(volume_id) == "kept"
+    assert cloud.see(volume_id, **ADMIN)["os-vol-mig-status-attr:migstat"] == "error"
     assert "worn out" in cloud.call("GET", "/messages").json["messages"][0]["user_message"]
     assert retyped(cloud, volume_id, "__DEFAULT__").status == 202
     assert cloud.see(volume_id)["volume_type"] == "__DEFAULT__"

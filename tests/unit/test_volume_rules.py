@@ -14,7 +14,7 @@ from pileus.volume.attachment.rows import ATTACHMENTS, Attachment
 from pileus.volume.listing import pairs_of
 from pileus.volume.snapshot import rows as snapshots
 from pileus.volume.snapshot.rows import SNAPSHOTS, Snapshot
-from pileus.volume.volume.rows import STATUS_SQL, VOLUMES, Volume, status
+from pileus.volume.volume.rows import MIGRATION_SQL, STATUS_SQL, VOLUMES, Volume, migration, status
 from pileus.volume.volume_type import DEFAULT_ID, VolumeType
 
 few = st.integers(0, 2)
@@ -24,7 +24,8 @@ volumes = st.builds(
     volume_type_id=st.just(DEFAULT_ID), wanted_gib=few, size_gib=few, made=st.booleans(), held=st.booleans(),
     detaching=st.booleans(), transferring=st.booleans(), upload_image_id=st.sampled_from([None, "i", "j"]),
     uploaded_image_id=st.sampled_from([None, "i"]), reverts=few, reverted=few, reimages=few, reimaged=few,
-    moves=few, moved=few, other_pool=st.sampled_from([None, None, "second"]),
+    moves=few, moved=few, pool=st.sampled_from(["file", "second"]), move_pool=st.sampled_from([None, "second"]),
+    migration_status=st.sampled_from([None, None, "error"]), other_pool=st.sampled_from([None, None, "second"]),
     deleting=st.booleans(), forced_status=st.sampled_from([None, None, None, "error"]), generation=few,
     fault=faults, fault_generation=few, created_at=st.just(0.0),
 )  # fmt: skip
@@ -57,6 +58,7 @@ def test_lists_filter_by_the_very_status_that_is_shown(db: Database, volume: Vol
             ATTACHMENTS.insert(tx, tie)
         of_ties = tx.all(f"select id, {attachment_api.STATUS_SQL} from volume_attachments")
         assert dict(of_ties) == {t.id: t.status for t in ties}
+        assert tx.one(f"select {MIGRATION_SQL} from volumes")[0] == migration(volume)
         return tx.one(f"select {STATUS_SQL} from volumes")[0]
 
     assert db.transact(both) == status(volume, ties)

@@ -105,7 +105,16 @@ def retype(ctx: Context, volume: Volume, body: dict[str, Any]) -> Reply:
         edit(ctx.tx, volume, ctx.now, **changes)
     else:
         moves = volume.moves + 1
-        wish(ctx.tx, volume, ctx.now, **changes, move_pool=pool, moves=moves, request_id=ctx.request_id)
+        wish(
+            ctx.tx,
+            volume,
+            ctx.now,
+            **changes,
+            move_pool=pool,
+            moves=moves,
+            migration_status=None,
+            request_id=ctx.request_id,
+        )
     return Reply()
 
 

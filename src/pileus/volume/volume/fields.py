@@ -17,7 +17,7 @@ from pileus.volume.attachment.rows import Attachment, of_volumes
 from pileus.volume.listing import Lister
 from pileus.volume.pools import host_name
 from pileus.volume.service import METADATA_OR_NULL, READER, SHORT, SIZE_OR_NULL, VOLUME, links
-from pileus.volume.volume.rows import STATUS_SQL, VOLUMES, Volume, status
+from pileus.volume.volume.rows import MIGRATION_SQL, STATUS_SQL, VOLUMES, Volume, migration, status
 from pileus.volume.volume_type import names
 
 ADMIN_ONLY = VOLUME.rule("volume_extension:volume_host_attribute", "rule:admin_api")
@@ -126,7 +126,7 @@ _ALWAYS = (
     Field("consistencygroup_id", "cr", SHORT, get="nothing"),
     Field("multiattach", "crq", {}, get="volume.multiattach", column="multiattach"),
     Field("attachments", "r", get=_attachments),
-    Field("migration_status", "rq", get="volume.migration_status", column="migration_status", see=MIGRATION),
+    Field("migration_status", "rq", get=lambda r, _: migration(r.volume), see=MIGRATION),
     Field("group_id", "cr", SHORT, since="3.13", get="nothing"),
     Field("provider_id", "r", since="3.21", get="nothing", see=ADMIN_ONLY),
     Field("service_uuid", "r", since="3.48", get="nothing"),
@@ -143,7 +143,7 @@ _ALWAYS = (
 _EXTENDED = (
     Field("os-vol-tenant-attr:tenant_id", "r", get="owner"),
     Field("os-vol-host-attr:host", "r", get="host", see=ADMIN_ONLY),
-    Field("os-vol-mig-status-attr:migstat", "r", get="volume.migration_status", see=MIGRATION),
+    Field("os-vol-mig-status-attr:migstat", "r", get=lambda r, _: migration(r.volume), see=MIGRATION),
     Field("os-vol-mig-status-attr:name_id", "r", get="nothing", see=MIGRATION),
     Field("volume_image_metadata", "r", get="volume.image_metadata"),
 )
@@ -161,7 +161,7 @@ LISTER = Lister(
     DETAILED,
     VOLUMES,
     "volumes",
-    expressions={"status": STATUS_SQL},
+    expressions={"status": STATUS_SQL, "migration_status": MIGRATION_SQL},
     columns={"glance_metadata": "image_metadata"},
     json=frozenset(("metadata", "glance_metadata")),
     times=frozenset(("created_at", "updated_at")),

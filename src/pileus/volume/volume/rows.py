@@ -150,6 +150,21 @@ STATUS_SQL = f"""case
  else 'available' end"""
 
 
+def migration(volume: Volume) -> str | None:
+    """What became of its last move, unless an administrator said otherwise; MIGRATION_SQL says the same."""
+    if volume.migration_status is not None or not volume.moves:
+        return volume.migration_status
+    if volume.moves != volume.moved:
+        return "migrating"
+    return "success" if volume.pool == volume.move_pool else "error"
+
+
+MIGRATION_SQL = """case
+ when volumes.migration_status is not null or volumes.moves = 0 then volumes.migration_status
+ when volumes.moves <> volumes.moved then 'migrating'
+ when volumes.pool = volumes.move_pool then 'success' else 'error' end"""
+
+
 def wish(tx: Tx, volume: Volume, now: float, **changes: Any) -> None:
     """Change what is wanted of a volume, ending a status that was forced, and ask for a look at it."""
     changes = {"forced_status": None, **changes, "generation": volume.generation + 1, "updated_at": now}
