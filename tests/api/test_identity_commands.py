@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,11 @@ from openstackclient.shell import OpenStackShell
 
 from identity_cloud import PASSWORD, IdentityCloud
 from pileus.http.app import App
+
+COMMANDS_USED: set[str] = set()
+# `service provider` is used in test_identity_service_providers.py.
+COMMANDS = {name for entry in entry_points(group="openstack.identity.v3")
+            if not (name := entry.name.replace("_", " ")).startswith("service provider ")}  # fmt: skip
 
 
 class Shell:
@@ -23,6 +29,7 @@ class Shell:
         login = ["--os-auth-url", f"{self.url}/identity/v3", "--os-username", self.user, "--os-password",
                  self.password, "--os-project-name", self.user, "--os-user-domain-id", "default",
                  "--os-project-domain-id", "default", "--os-region-name", "RegionOne"]  # fmt: skip
+        COMMANDS_USED.add(command)
         self.capsys.readouterr()
         status = OpenStackShell().run([*login, *command.split(), *more, *([] if quiet else ["-f", "json"])])
         said = self.capsys.readouterr()
@@ -176,9 +183,52 @@ def who_else_knows_users(shell: Shell, tmp_path: Path) -> None:
     shell.quietly("mapping delete acme")
 
 
+def what_else_can_be_typed(shell: Shell, cloud: IdentityCloud, tmp_path: Path) -> None:
+    """Commands that show and change what others above made."""
+    for kind, made in (("domain", "d2"), ("group", "g2"), ("role", "r2"), ("region", "t2")):
+        shell(f"{kind} create {made}")
+        shell.quietly(f"{kind} set {made} --description changed")
+        assert shell(f"{kind} show {made}")["description"] == "changed"
+    assert {g["Name"] for g in shell("group list")} >= {"g2"}
+    service = shell("service create painting --name paint2")["id"]
+    shell.quietly(f"service set {service} --description changed")
+    assert shell(f"service show {service}")["description"] == "changed"
+    assert {s["Name"] for s in shell("service list")} >= {"paint2"}
+    endpoint = shell("endpoint create paint2 public http://paint --region RegionOne")["id"]
+    shell.quietly(f"endpoint set {endpoint} --url http://other")
+    assert shell(f"endpoint show {endpoint}")["url"] == "http://other"
+    assert shell("catalog show paint2")["name"] == "paint2"
+    filters = tmp_path / "filters2.json"
+    filters.write_text('{"interface": "public"}')
+    shell("endpoint group create eg2", str(filters))
+    shell.quietly("endpoint group set eg2 --description changed")
+    assert shell("endpoint group show eg2")["description"] == "changed"
+    filters.write_text("{}")
+    policy = shell("policy create", str(filters))["id"]
+    shell.quietly(f"policy set {policy} --type text/plain")
+    assert [p["Type"] for p in shell("policy list")] == ["text/plain"]
+    assert {r["Name"] for r in shell("role list")} >= {"r2"} and {d["Name"] for d in shell("domain list")} >= {"d2"}
+    shell("project create p2")
+    assert "p2" in {p["Name"] for p in shell("project list")}
+    cloud.person("dan")
+    mine = Shell(shell.url, shell.capsys, "dan", "secret")
+    mine.quietly("user password set --original-password secret --password another")
+    assert cloud.token("dan", "another")
+    consumer = shell("consumer create --description c")
+    assert shell("consumer show", consumer["id"])["description"] == "c"
+    keys = f"--consumer-key {consumer['id']} --consumer-secret {consumer['secret']}"
+    asked = shell(f"request token create {keys} --project admin")
+    yes = shell(f"request token authorize --request-key {asked['id']} --role member")
+    request = f"--request-key {asked['id']} --request-secret {asked['secret']} --verifier {yes['oauth_verifier']}"
+    assert shell(f"access token create {keys} {request}")["secret"]
+
+
 def test_every_command_of_identity_does_what_it_says(shell: Shell, cloud: IdentityCloud, tmp_path: Path) -> None:
     """One cloud for all: the command remembers the address of the first in its process."""
     objects_of_identity(shell)
     what_users_delegate(shell, cloud)
     what_operators_keep(shell, tmp_path)
     who_else_knows_users(shell, tmp_path)
+    what_else_can_be_typed(shell, cloud, tmp_path)
+    unused = {name for name in COMMANDS if not any(f"{used} ".startswith(f"{name} ") for used in COMMANDS_USED)}
+    assert not unused, sorted(unused)

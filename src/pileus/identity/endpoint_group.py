@@ -49,6 +49,17 @@ ENDPOINT_GROUP = Fields(
     ),
     extra=True,
 )
+# The openstack command sends null for what is to stay.
+CHANGES = Fields(
+    "endpoint_group",
+    "endpoint_groups",
+    (
+        Field("name", "u", {"type": ["string", "null"], "minLength": 1, "maxLength": 255}),
+        Field("description", "u", LONG_TEXT),
+        Field("filters", "u", {**FILTERS, "type": ["object", "null"]}),
+    ),
+    extra=True,
+)
 _HERE = "/OS-EP-FILTER/endpoint_groups"
 
 
@@ -99,11 +110,13 @@ def check_filters(filters: dict[str, str]) -> None:
 
 @IDENTITY.op(
     "PATCH", _HERE + "/{endpoint_group_id}", rule="identity:update_endpoint_group", allow=ADMIN, load=load_group,
-    takes=ENDPOINT_GROUP, gives=ENDPOINT_GROUP,
+    takes=CHANGES, gives=ENDPOINT_GROUP,
 )  # fmt: skip
 def update_endpoint_group(ctx: Context, group: EndpointGroup, body: dict[str, Any]) -> EndpointGroup:
     """Update an endpoint group."""
-    changes = {k: v for k, v in body.items() if k in ("name", "description", "filters")}
+    changes = {k: v for k, v in body.items() if k in ("name", "filters") and v is not None}
+    if "description" in body:
+        changes["description"] = body["description"]
     if "filters" in changes:
         check_filters(changes["filters"])
     ENDPOINT_GROUPS.update(ctx.tx, changes, id=group.id)
