@@ -13,6 +13,7 @@ from pileus.core.errors import Forbidden, NotFound, Unauthorized
 from pileus.core.op import Reply
 from pileus.identity.federation.federated_login import log_in
 from pileus.identity.rows import MEMBERSHIPS
+from pileus.identity.watched import version
 
 FEDERATION = "/OS-FEDERATION"
 NAME = {"type": "NAME"}
@@ -439,6 +440,28 @@ def test_a_group_that_the_provider_no_longer_names_is_lost_at_the_next_log_in(fe
     scoped = federated.scoped(federated.token("idp"), project).headers["x-subject-token"]
     federated.log_in("idp", GROUPS=["unknown"])
     assert not federated.cloud.valid(scoped)
+
+
+def test_a_log_in_that_changes_nothing_makes_no_token_be_judged_anew(federated: Federated) -> None:
+    federated.group("dev")
+    federated.group("ops")
+    federated.provider("idp", USER, GROUPS, authorization_ttl=30)
+    federated.log_in("idp")
+
+    def changes(**how: Any) -> bool:
+        before = federated.cloud.db.read(version)
+        federated.log_in("idp", **how)
+        return federated.cloud.db.read(version) != before
+
+    def ends() -> float:
+        (row,) = federated.cloud.db.read(lambda tx: MEMBERSHIPS.all(tx, idp_id="idp"))
+        return row.expires_at or 0.0
+
+    first = ends()
+    assert not changes(now=time.time() + 60) and ends() >= first + 59, "who stays, stays longer"
+    assert changes(GROUPS=["dev", "ops"]) and changes(GROUPS=["ops"]) and not changes(GROUPS=["ops"])
+    assert changes(GROUPS=["ops"], now=time.time() - 60), "what ends sooner than tokens know"
+    assert changes(GROUPS=["ops"], now=time.time() + 3600), "what had ended begins anew"
 
 
 def test_a_membership_that_an_administrator_gave_stays(federated: Federated) -> None:

@@ -41,6 +41,7 @@ from pileus.identity.rows import (
 )
 from pileus.identity.standing import Refused, standing
 from pileus.identity.token import TOKEN_SECONDS
+from pileus.identity.watched import changed
 
 log = logging.getLogger("pileus.identity")
 _METHODS = ("saml2", "openid")  # protocols that are methods of their own in tokens; all others are "mapped"
@@ -186,10 +187,20 @@ def join_groups(ctx: Context, provider: IdentityProvider, user: User, wanted: tu
     if minutes is None:
         minutes = ctx.settings.config.federation.authorization_ttl_minutes
     expires_at = ctx.now + (minutes * 60.0 or TOKEN_SECONDS)
-    MEMBERSHIPS.delete(ctx.tx, user_id=user.id, idp_id=provider.id)
     ctx.tx.run("delete from memberships where expires_at <= ?", ctx.now)
-    for group_id in group_ids(ctx, wanted):
-        if MEMBERSHIPS.get(ctx.tx, user_id=user.id, group_id=group_id) is None:
+    held = {row.group_id: row for row in MEMBERSHIPS.all(ctx.tx, user_id=user.id)}
+    # Who stays in a group, and not shorter than before, gives no reason to judge tokens anew: this raises no version.
+    ctx.tx.run(
+        "update memberships set expires_at = ? where user_id = ? and idp_id = ?", expires_at, user.id, provider.id
+    )
+    if any(row.idp_id == provider.id and (row.expires_at or 0.0) > expires_at for row in held.values()):
+        changed(ctx.tx)
+    mapped = group_ids(ctx, wanted)
+    for group_id, row in held.items():
+        if row.idp_id == provider.id and group_id not in mapped:
+            MEMBERSHIPS.delete(ctx.tx, user_id=user.id, group_id=group_id)
+    for group_id in mapped:
+        if group_id not in held:
             MEMBERSHIPS.insert(
                 ctx.tx, Membership(user_id=user.id, group_id=group_id, expires_at=expires_at, idp_id=provider.id)
             )
