@@ -1,14 +1,18 @@
 """The mapping engine: which rules apply, what fills which place, and that no value is ever more than a value."""
 
 import contextlib
+import json
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pileus.cli.mapping import mapping
+from pileus.core.config import Config
 from pileus.core.errors import BadRequest
 from pileus.identity.federation.mapping import check
 from pileus.identity.federation.rules import DomainRef, GroupRef, Mapped, ProjectRef, Unmapped, apply
@@ -129,6 +133,22 @@ def test_a_pattern_that_takes_for_ever_ends_the_log_in(bomb: str, condition: str
 def test_why_a_pattern_ended_a_log_in_is_told() -> None:
     chosen = rule({"type": "X", "any_one_of": ["(a+)+$"], "regex": True})
     assert "take too long" in refused(chosen, NAME=["ann"], X=["a" * 4000 + "b"])
+
+
+def test_an_operator_tries_rules_before_anybody_logs_in_by_them(tmp_path: Path, capsys: Any) -> None:
+    rules, assertion = tmp_path / "rules.json", tmp_path / "assertion.json"
+    groups = {"groups": "{1}", "domain": {"name": "corp"}}
+    rules.write_text(json.dumps([rule({"type": "GROUPS"}, USER, groups)]))
+    assertion.write_text(json.dumps({"NAME": "ann", "GROUPS": ["dev", "ops"]}))
+    files = [str(rules), str(assertion)]
+    assert mapping(Config(), files) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["name"] == "ann" and [group["name"] for group in shown["groups"]] == ["dev", "ops"]
+    assertion.write_text("{}")
+    assert mapping(Config(), files) == 1 and "no rule" in capsys.readouterr().out
+    for wrong in ("{", "[]", "{}", '[{"remote": []}]', '{"rules": 5}'):
+        rules.write_text(wrong)
+        assert mapping(Config(), files) == 2 and capsys.readouterr().err.strip()
 
 
 NAMES = st.sampled_from(["A", "B", "C"])

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "join-token": ("pileus.cli.join", "on a controller: make a token by which one machine may join as a node"),
     "join": ("pileus.cli.join", "on that machine: join the cloud, pileus join URL TOKEN"),
     "policy": ("pileus.cli.policy", "list the rules of policy, or explain: policy explain USER OPERATION [TARGET]"),
+    "mapping": ("pileus.cli.mapping", "what rules of federation make of an assertion: mapping RULES ASSERTION"),
     "audit": ("pileus.cli.keys", "print the audit trail, or prove with --verify that nobody changed it"),
     "rotate-keys": ("pileus.cli.keys", "put new keys of tokens, credentials and audit in use"),
     "recover-admin": ("pileus.cli.keys", "let user admin in again, with a new password"),

@@ -56,7 +56,9 @@ from pileus.identity.federation import (
     scopes,
     service_provider,
 )
+from pileus.identity.federation.mapping import try_mapping
 from pileus.identity.federation.oidc_check import check_providers
+from pileus.identity.federation.rules import Unmapped
 from pileus.identity.federation.saml_keys import rotate_signing_key
 from pileus.identity.keys import KeyRing, rotate
 from pileus.identity.recovery import (
@@ -83,6 +85,7 @@ __all__ = [
     "SERVICE",
     "Authenticator",
     "ProjectView",
+    "Unmapped",
     "UserView",
     "audit_trail",
     "bootstrap",
@@ -101,6 +104,7 @@ __all__ = [
     "rotate_signing_key",
     "seal",
     "set_administrators_password",
+    "try_mapping",
     "unseal",
     "user_view",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Mapping as Anything
 from functools import cache
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from pileus.core.context import Context
@@ -13,7 +14,7 @@ from pileus.core.op import Many, Page, Reply
 from pileus.core.paging import Listing, Query
 from pileus.core.schema import compile_schema
 from pileus.identity.federation.rows import MAPPINGS, Mapping
-from pileus.identity.federation.rules import RULES, check_rules
+from pileus.identity.federation.rules import RULES, Attributes, apply, check_rules
 from pileus.identity.service import ADMIN, IDENTITY, READER, listed, own_domain, seen, self_link
 
 HERE = "/OS-FEDERATION/mappings"
@@ -53,6 +54,13 @@ def check(rules: list[dict[str, Any]], schema_version: str) -> None:
     """Refuse rules that are none of this schema version."""
     schema_check(schema_version)({"rules": rules})
     check_rules(rules)
+
+
+def try_mapping(rules: Any, schema_version: str, attributes: Attributes) -> dict[str, Any]:
+    """What rules make of attributes, without what they leave out; raises BadRequest or Unmapped."""
+    check(rules, schema_version)
+    found: dict[str, Any] = msgspec.to_builtins(apply(rules, schema_version, attributes))
+    return {name: value for name, value in found.items() if value}
 
 
 @IDENTITY.op("GET", HERE, rule="identity:list_mappings", allow=READER, load=own_domain, gives=Many(MAPPING))
