@@ -15,13 +15,15 @@ HEADER = "x-client-cert"
 class Certificate:
     """A certificate that signed itself, with its key, in two files."""
 
-    def __init__(self, folder: Path, name: str, address: str = ""):
+    def __init__(self, folder: Path, name: str, address: str = "", *, email: str = "", organization: str = ""):
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
         from cryptography.hazmat.primitives.asymmetric import ec
 
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        parts = ((x509.NameOID.COMMON_NAME, name), (x509.NameOID.EMAIL_ADDRESS, email),
+                 (x509.NameOID.ORGANIZATION_NAME, organization))  # fmt: skip
+        subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in parts if value])
         since, until = datetime(2020, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)
         builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), since, until)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from direct import Answer
 from identity_cloud import QUICK, IdentityCloud
-from pileus.core.config import Config
+from pileus.core.config import Config, Identity
 from pileus.http.app import App
 from tls_proxy import HEADER, Certificate, tls_proxy
 
@@ -27,8 +27,8 @@ RULES = structs.replace(QUICK, trusted_certificate_header=HEADER, trusted_proxie
 class Client:
     """A program that acts as eve, who keeps its certificate; another program has a certificate that nobody keeps."""
 
-    def __init__(self, folder: Path):
-        self.cloud = IdentityCloud(folder, RULES)
+    def __init__(self, folder: Path, rules: Identity = RULES):
+        self.cloud = IdentityCloud(folder, rules)
         self.user = self.cloud.person("eve")
         self.own, self.other = Certificate(folder, "own"), Certificate(folder, "other")
         token = self.cloud.token("eve", "secret", project="eve")
@@ -126,6 +126,53 @@ def test_what_the_certificate_rests_on_ends_its_token(client: Client) -> None:
         if change:
             back = {"credential": {"blob": client.own.pem, "type": "cert", "user_id": client.user["id"]}}
             assert cloud("PATCH", f"/credentials/{kept}", back).status == 200
+
+
+def test_a_certificate_alone_is_not_enough_for_who_must_prove_more(client: Client) -> None:
+    options = {"multi_factor_auth_enabled": True, "multi_factor_auth_rules": [["password", "totp"]]}
+    client.cloud("PATCH", f"/users/{client.user['id']}", {"user": {"options": options}})
+    assert client.ask(client.own.pem).status == 401
+
+
+MAPPED = [{
+    "local": [{"user": {"name": "{0}", "email": "{1}", "domain": {"name": "{2}"}}}],
+    "remote": [{"type": "SSL_CLIENT_SUBJECT_DN_CN"}, {"type": "SSL_CLIENT_SUBJECT_DN_EMAILADDRESS"},
+               {"type": "SSL_CLIENT_SUBJECT_DN_O"},
+               {"type": "SSL_CLIENT_ISSUER_DN_CN", "any_one_of": ["eve", "ann", "eve2"]}],
+}]  # fmt: skip
+
+
+def test_a_mapping_makes_a_user_of_the_names_in_a_verified_certificate(tmp_path: Path) -> None:
+    rules = structs.replace(RULES, certificate_mapping="certificates")
+    client = Client(tmp_path, rules)
+    cloud, eve = client.cloud, {"email": "eve@x", "organization": "Default"}
+    cloud("PATCH", f"/users/{client.user['id']}", {"user": {"email": "eve@x"}})
+    good = Certificate(tmp_path, "eve", **eve).pem
+    assert client.ask(good).status == 401, "there is no mapping"
+    body = {"mapping": {"rules": MAPPED, "schema_version": "2.0"}}
+    assert cloud("PUT", "/OS-FEDERATION/mappings/certificates", body).status == 201
+    token = client.ask(good).json["access_token"]
+    assert client.opens(token, good)
+    assert not client.opens(token, client.own.pem) and not client.opens(token, "")
+    other = [Certificate(tmp_path, "ann", **eve), Certificate(tmp_path, "eve", email="eve@y", organization="Default"),
+             Certificate(tmp_path, "eve", email="eve@x", organization="Elsewhere"),
+             Certificate(tmp_path, "eve2", **eve), Certificate(tmp_path, "eve"),
+             Certificate(tmp_path, "mallory", **eve)]  # fmt: skip
+    assert [client.ask(one.pem).status for one in other] == [401] * len(other)
+    assert client.ask(client.own.pem).status == 200, "the one that eve keeps is good still"
+    cloud("PATCH", f"/users/{client.user['id']}", {"user": {"password": "new"}})
+    assert not client.opens(token, good)
+    cloud.close()
+
+
+@pytest.mark.parametrize("user", [{"name": "{0}"}, {"email": "{0}"}, {"name": "{0}", "domain": {"name": "{0}"}}])
+def test_a_mapping_that_names_nobody_lets_nobody_in(tmp_path: Path, user: dict[str, Any]) -> None:
+    client = Client(tmp_path, structs.replace(RULES, certificate_mapping="certificates"))
+    rules = [{"local": [{"user": user}], "remote": [{"type": "SSL_CLIENT_SUBJECT_DN_CN"}]}]
+    body = {"mapping": {"rules": rules, "schema_version": "2.0"}}
+    assert client.cloud("PUT", "/OS-FEDERATION/mappings/certificates", body).status == 201
+    assert client.ask(Certificate(tmp_path, "eve").pem).status == 401, "a name without a domain is nobody's"
+    client.cloud.close()
 
 
 def test_a_proxy_that_is_no_address_stops_the_start() -> None:

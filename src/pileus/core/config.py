@@ -57,6 +57,7 @@ class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     directory_seconds: float = 60.0  # after which what is known of a user in a directory is read again
     trusted_user_header: str = ""  # a header in which a proxy before us says who it let in (REMOTE_USER); "": none
     trusted_certificate_header: str = ""  # the same for the client's certificate (URL-encoded PEM); "": none
+    certificate_mapping: str = ""  # makes users of the names in certificates that a proxy has verified; "": nobody's
     trusted_proxies: tuple[str, ...] = ()  # addresses and networks of those who are believed in these two headers
 
     def __post_init__(self) -> None:

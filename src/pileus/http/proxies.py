@@ -29,10 +29,15 @@ def told(call: "Call", header: str) -> str:
     return values[0].decode("latin-1") if len(values) == 1 else ""
 
 
+def shown_certificate(call: "Call") -> str:
+    """The certificate (PEM) by which TLS let the client in, as a proxy that ended TLS tells it; "" for none."""
+    return unquote(told(call, call.app.settings.config.identity.trusted_certificate_header))
+
+
 def certificate_thumbprint(call: "Call") -> str | None:
-    """The thumbprint of the certificate by which TLS let the client in, as a proxy that ended TLS tells it."""
-    given = told(call, call.app.settings.config.identity.trusted_certificate_header)
-    return thumbprint_of(unquote(given)) if given else None
+    """The thumbprint of that certificate."""
+    given = shown_certificate(call)
+    return thumbprint_of(given) if given else None
 
 
 def thumbprint_of(pem: str) -> str | None:

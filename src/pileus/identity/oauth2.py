@@ -14,11 +14,12 @@ from pileus.core.context import Context
 from pileus.core.errors import BadRequest, Problem, Unauthorized
 from pileus.core.op import PUBLIC, unguarded
 from pileus.http.app import Call
-from pileus.http.proxies import certificate_thumbprint
+from pileus.http.proxies import shown_certificate, thumbprint_of
 from pileus.identity.auth import tokens, who_logs_in
-from pileus.identity.certificate import keeps_certificate
+from pileus.identity.certificate import is_mapped_to, keeps_certificate
 from pileus.identity.factors import prove_credential
 from pileus.identity.login import WRONG, Proven, check_unchanged
+from pileus.identity.multi_factor import lacking
 from pileus.identity.passwords import MAX_LENGTH
 from pileus.identity.rows import USERS
 from pileus.identity.service import IDENTITY
@@ -72,7 +73,7 @@ async def prove_client(call: Call, form: dict[str, str]) -> Proven:
         if scheme.lower() == "basic":
             client, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
             return await prove_credential(call, {"id": unquote(client), "secret": secret[:MAX_LENGTH]})
-        shown, user_id = certificate_thumbprint(call), form.get("client_id", "")
+        shown, user_id = shown_certificate(call), form.get("client_id", "")
         found: Proven | None = await call.read(lambda ctx: by_certificate(ctx, shown, user_id))
         if found is not None:
             return found
@@ -81,18 +82,23 @@ async def prove_client(call: Call, form: dict[str, str]) -> Proven:
     raise Refusal(401, "invalid_client", "Client authentication failed.")
 
 
-def by_certificate(ctx: Context, thumbprint: str | None, user_id: str) -> Proven | None:
-    """The user who keeps the certificate of this thumbprint, by which TLS let the client in (RFC 8705 §2.2)."""
-    if thumbprint is None or not keeps_certificate(ctx.tx, user_id, thumbprint):
+def by_certificate(ctx: Context, pem: str, user_id: str) -> Proven | None:
+    """The user whose certificate this is, by which TLS let the client in (RFC 8705 §2)."""
+    thumbprint, user = thumbprint_of(pem), USERS.get(ctx.tx, id=user_id)
+    if thumbprint is None or user is None:
         return None
-    return Proven(user_id=user_id, methods=("oauth2_credential",), certificate=thumbprint)
+    if keeps_certificate(ctx.tx, user_id, thumbprint):
+        return Proven(user_id=user_id, methods=("oauth2_credential",), certificate=thumbprint)
+    if is_mapped_to(ctx, pem, user):
+        return Proven(user_id=user_id, methods=("oauth2_credential", "external"), certificate=thumbprint)
+    return None
 
 
 def issue(ctx: Context, proven: Proven) -> dict[str, Any]:
     """The answer of RFC 6749 §5.1."""
     check_unchanged(ctx.tx, proven, ctx.settings.config.identity, ctx.now)
     user = USERS.get(ctx.tx, id=proven.user_id)
-    if user is None:
+    if user is None or (proven.credential is None and lacking(user, proven.methods)):
         raise Unauthorized(WRONG)
     if proven.credential is None and user.default_project_id is None:
         raise BadRequest("A client that is known by its certificate needs a default project.")
