@@ -71,7 +71,7 @@ class OpenidProvider:
     def _await(self) -> None:
         """Log in as the administrator as soon as it answers."""
         login = {"username": "admin", "password": "password"}
-        for _ in range(100):
+        for _ in range(600):
             try:
                 if self.administrator.post(f"{self.api}/auth/", json=login, timeout=5).status_code == 200:
                     return

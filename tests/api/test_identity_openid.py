@@ -165,6 +165,13 @@ def test_an_answer_is_taken_from_the_browser_that_asked_alone(site: Site) -> Non
     assert mine.get(back, timeout=10).status_code == 200, "all that spoilt nothing"
 
 
+def test_one_browser_logs_in_twice_at_once(site: Site) -> None:
+    browser = requests.Session()
+    begun = [site.begin(browser).headers["location"] for _ in range(2)]
+    assert [browser.get(site.provider.browse(place), timeout=10).status_code for place in begun] == [200, 200]
+    assert not browser.cookies, "what ended is forgotten"
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example.org/", DASHBOARD + "x", DASHBOARD[:-1], ""])
 def test_no_other_dashboard_gets_a_token(site: Site, origin: str) -> None:
     answer = site.begin(requests.Session(), origin=origin)

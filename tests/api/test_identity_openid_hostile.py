@@ -311,7 +311,7 @@ def test_a_provider_that_misbehaves_holds_up_nobody(
     else:
         assert first.status in (401, 503), first
         assert b"Traceback" not in first.raw
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
     assert f"{liar.issuer}/elsewhere" not in liar.asked and "/elsewhere" not in liar.asked, "redirects are not followed"
 
 

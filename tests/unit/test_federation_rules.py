@@ -127,7 +127,7 @@ def test_a_pattern_that_takes_for_ever_ends_the_log_in(bomb: str, condition: str
     chosen = rule({"type": "X", condition: [bomb] * 5, "regex": True})
     with contextlib.suppress(Unmapped):  # some of them are quickly known to fit, or not to
         mapped(chosen, NAME=["ann"], X=["a" * 4000 + "b"] * 5)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 def test_why_a_pattern_ended_a_log_in_is_told() -> None:

@@ -20,6 +20,7 @@ from pileus.identity.federation.oidc_login import (
     by_answer,
     by_token,
     cookie,
+    end_cookie,
     kept,
     redirect_uri,
 )
@@ -56,7 +57,7 @@ class OidcDoor:
     async def enter_by_browser(self, call: Call, idp_id: str, protocol_id: str, origin: str) -> None:
         settings, here = settings_of(call.app.settings, idp_id), redirect_uri(call.app.settings, idp_id, protocol_id)
         location, asked = await believed(idp_id, ask_browser(settings, here, origin, call.app.clock()))
-        kept_by_browser = cookie(asked, call.app.settings.keys_folder, here)
+        kept_by_browser = cookie(asked, call.app.settings.keys_folder)
         headers = {"location": location, "cache-control": "no-store", "set-cookie": kept_by_browser}
         await call.answer(302, b"", headers)
 
@@ -71,12 +72,12 @@ async def finish_oidc_log_in(call: Call, idp_id: str, protocol_id: str) -> None:
     await call.read(lambda ctx: find_provider(ctx, idp_id, protocol_id))
     keys = call.app.settings.keys_folder
     try:
-        asked = kept(call.headers.get("cookie", ""), keys, here, call.app.clock())
+        asked = kept(call.headers.get("cookie", ""), call.query.one("state") or "", keys, here, call.app.clock())
     except Untrue as why:
         raise refused(idp_id, why) from None
     found = await believed(idp_id, by_answer(settings, asked, call.query))
     reply = await token_for(call, idp_id, protocol_id, found)
-    await answer_token(call, reply, asked.origin, {"set-cookie": cookie(None, keys, here)})
+    await answer_token(call, reply, asked.origin, {"set-cookie": end_cookie(asked)})
 
 
 async def token_for(call: Call, idp_id: str, protocol_id: str, attributes: Attributes) -> Reply:

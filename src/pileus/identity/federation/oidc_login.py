@@ -147,19 +147,33 @@ def text(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int | float) else None
 
 
-def cookie(asked: Asked | None, keys_folder: Any, redirect: str) -> str:
-    """The cookie that keeps a log-in under way, or ends it; browsers send it back to one address only."""
-    value = seal(keys_folder, msgspec.json.encode(asked).decode()) if asked else ""
+def cookie_name(state: str) -> str:
+    """The cookie of one log-in: a person may begin others in further tabs."""
+    return f"{COOKIE}-{hashlib.sha256(state.encode()).hexdigest()[:16]}"
+
+
+def cookie(asked: Asked, keys_folder: Any) -> str:
+    """The cookie that keeps a log-in under way; browsers send it back to one address only."""
+    return set_cookie(asked.state, seal(keys_folder, msgspec.json.encode(asked).decode()), asked.redirect_uri)
+
+
+def end_cookie(asked: Asked) -> str:
+    """What makes the browser forget a log-in that ended."""
+    return set_cookie(asked.state, "", asked.redirect_uri)
+
+
+def set_cookie(state: str, value: str, redirect: str) -> str:
+    """The header's value."""
     address = urlsplit(redirect)
     secure = "; Secure" if address.scheme == "https" else ""
     life = ANSWER_SECONDS if value else 0
-    return f"{COOKIE}={value}; Path={address.path}; Max-Age={life}; HttpOnly; SameSite=Lax{secure}"
+    return f"{cookie_name(state)}={value}; Path={address.path}; Max-Age={life}; HttpOnly; SameSite=Lax{secure}"
 
 
-def kept(header: str, keys_folder: Any, redirect: str, now: float) -> Asked:
-    """The log-in that this browser began; raises Untrue."""
+def kept(header: str, state: str, keys_folder: Any, redirect: str, now: float) -> Asked:
+    """The log-in of this state that this browser began; raises Untrue."""
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        found = SimpleCookie(header).get(cookie_name(state))
         asked = msgspec.json.decode(unseal(keys_folder, found.value if found else ""), type=Asked)
     except (CookieError, ServiceUnavailable, msgspec.DecodeError):
         raise Untrue("this browser did not begin to log in, or elsewhere") from None
