@@ -29,7 +29,10 @@ def test_retype_on_demand_moves_a_volume_to_a_pool_that_serves_the_type(cloud: V
     machine.block.machine.write(volume_id, "kept")
     new_type(cloud, "other", volume_backend_name="second")
     assert retyped(cloud, volume_id, "other").status == 202
-    assert cloud.status(volume_id) == "retyping"
+    seen = cloud.see(volume_id)
+    assert (seen["status"], seen["volume_type"]) == ("retyping", "__DEFAULT__")
+    [other] = [t["id"] for t in cloud.call("GET", "/types").json["volume_types"] if t["name"] == "other"]
+    assert cloud.call("DELETE", f"/types/{other}", **ADMIN).status == 400
     listed = cloud.call("GET", "/volumes?status=retyping").json["volumes"]
     assert [v["id"] for v in listed] == [volume_id]
     migrating = cloud.call("GET", "/volumes?all_tenants=1&migration_status=migrating", **ADMIN).json["volumes"]
@@ -79,8 +82,10 @@ def test_a_move_that_fails_leaves_the_volume_well_and_says_why(cloud: VolumeClou
     assert machine.block.machine.read(volume_id) == "kept"
     assert cloud.see(volume_id, **ADMIN)["os-vol-mig-status-attr:migstat"] == "error"
     assert "worn out" in cloud.call("GET", "/messages").json["messages"][0]["user_message"]
-    assert retyped(cloud, volume_id, "__DEFAULT__").status == 202
     assert cloud.see(volume_id)["volume_type"] == "__DEFAULT__"
+    assert retyped(cloud, volume_id, "other").status == 202
+    cloud.run()
+    assert cloud.see(volume_id)["volume_type"] == "other" and machine.block.machine.read(volume_id) == "kept"
 
 
 @pytest.mark.parametrize("end", ["rest", "delete"])

@@ -145,7 +145,8 @@ def delete(ctx: Context, type_: VolumeType) -> Reply:
         raise BadRequest(f"The volume type {type_.id} is the default volume type and cannot be deleted.")
     if ctx.tx.one("select 1 from default_volume_types where volume_type_id = ?", type_.id):
         raise BadRequest(f"The volume type {type_.id} is the default of a project: unset that first.")
-    if ctx.tx.one("select 1 from volumes where volume_type_id = ?", type_.id):
+    used = "select 1 from volumes where volume_type_id = ? or (move_type_id = ? and moves <> moved)"
+    if ctx.tx.one(used, type_.id, type_.id):
         raise BadRequest(f"Target volume type is still in use: volumes of type {type_.name} exist.")
     ctx.tx.run("delete from volume_type_access where volume_type_id = ?", type_.id)
     ctx.tx.run("delete from volume_type_encryptions where volume_type_id = ?", type_.id)

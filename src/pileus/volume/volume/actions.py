@@ -99,22 +99,15 @@ def retype(ctx: Context, volume: Volume, body: dict[str, Any]) -> Reply:
     pool = _pool_for(ctx, volume, type_, may_move=body.get("migration_policy") == "on-demand")
     kind = (type_.id, type_.name)
     quota.take_of_type(ctx, volume.project_id, kind, volumes=1, gigabytes=volume.wanted_gib)
-    record_request(ctx, "volume", volume.id, "retype", "success", volume_type=type_.name)
-    changes = {"volume_type_id": type_.id, "multiattach": allows_multiattach(type_)}
     if pool == volume.pool:
-        edit(ctx.tx, volume, ctx.now, **changes)
-    else:
-        moves = volume.moves + 1
-        wish(
-            ctx.tx,
-            volume,
-            ctx.now,
-            **changes,
-            move_pool=pool,
-            moves=moves,
-            migration_status=None,
-            request_id=ctx.request_id,
-        )
+        record_request(ctx, "volume", volume.id, "retype", "success", volume_type=type_.name)
+        edit(ctx.tx, volume, ctx.now, volume_type_id=type_.id, multiattach=allows_multiattach(type_))
+        return Reply()
+    record_request(ctx, "volume", volume.id, "retype", volume_type=type_.name)
+    wish(
+        ctx.tx, volume, ctx.now, move_pool=pool, move_type_id=type_.id, moves=volume.moves + 1, migration_status=None,
+        request_id=ctx.request_id,
+    )  # fmt: skip
     return Reply()
 
 

@@ -106,24 +106,24 @@ def _made(volume: Volume, world: World) -> Outcome | None:
 
 def _moved(volume: Volume, world: World) -> Outcome | None:
     """Copied to the other pool, which then becomes its own, and removed from the old one; or it stays."""
-    if volume.moves == volume.moved:
-        return _left(volume, world)
+    if not volume.moving:
+        return None
+    if volume.moves != volume.moved and volume.pool != volume.move_pool:
+        return _copied_over(volume, world)
+    if volume.other_pool is not None and not world.leave(volume.other_pool):
+        return Wait(SOON, "its bytes in another pool are being removed", COPYING)
+    volume.other_pool, volume.moved = None, volume.moves
+    return AGAIN
+
+
+def _copied_over(volume: Volume, world: World) -> Outcome:
     if volume.other_pool is None:
         volume.other_pool = volume.move_pool
         return AGAIN  # written down before anything is built there
     backend = world.move(volume.other_pool)
     if backend is None:
         return Wait(SOON, "its bytes are being moved", COPYING)
-    volume.pool, volume.other_pool, volume.backend, volume.moved = volume.other_pool, volume.pool, backend, volume.moves
-    return AGAIN
-
-
-def _left(volume: Volume, world: World) -> Outcome | None:
-    if volume.other_pool is None:
-        return None
-    if not world.leave(volume.other_pool):
-        return Wait(SOON, "its bytes in another pool are being removed", COPYING)
-    volume.other_pool = None
+    volume.pool, volume.other_pool, volume.backend = volume.other_pool, volume.pool, backend
     return AGAIN
 
 
@@ -214,7 +214,7 @@ def stage(volume: Volume) -> str:
     if not volume.made:
         return "create"
     if volume.moving:
-        return "retype" if volume.moves != volume.moved else "leave"
+        return "retype" if volume.moves != volume.moved and volume.pool != volume.move_pool else "leave"
     if volume.reverts != volume.reverted:
         return "revert"
     if volume.reimages != volume.reimaged:

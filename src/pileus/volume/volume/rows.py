@@ -41,6 +41,7 @@ class Volume(Struct, kw_only=True):
     reimage_id: str | None = None
     reimages: int = 0  # asked for so far
     move_pool: str | None = None  # the pool of its node that it shall move to, or last should
+    move_type_id: str | None = None  # the type that it gets there
     moves: int = 0  # asked for so far
     deleting: bool = False
     forced_status: str | None = None  # by the administrator's os-reset_status

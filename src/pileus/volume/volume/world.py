@@ -17,7 +17,7 @@ from pileus.volume.pools import PoolSeen
 from pileus.volume.snapshot.rows import SNAPSHOTS
 from pileus.volume.volume.lifecycle import World, overdue, stage, step
 from pileus.volume.volume.rows import STATUS, VOLUMES, Volume, dependents
-from pileus.volume.volume_type import TYPES
+from pileus.volume.volume_type import TYPES, allows_multiattach
 
 FILLING = ("queued", "saving")  # statuses of an image that is not finished
 
@@ -224,8 +224,8 @@ def save(tx: Tx, volume: Volume, outcome: Outcome, now: float) -> None:
         announce(tx, volume, now)
         if volume.faulted:
             tell(tx, volume, "VOLUME", stage(volume), now)
-    if volume.moved != before.moved and volume.pool == before.pool:
-        tell(tx, volume, "VOLUME", "retype", now)
+    if volume.moved != before.moved:
+        _end_move(tx, volume, now)
     if volume.uploaded_image_id != before.uploaded_image_id:
         _tell_of_upload(tx, volume, now)
     VOLUMES.save(tx, volume, STATUS)
@@ -250,6 +250,15 @@ def _gone(tx: Tx, volume: Volume, now: float) -> None:
     if volume.upload_image_id not in (None, volume.uploaded_image_id):
         image.fail(tx, str(volume.upload_image_id), "The volume that it was made from was deleted.", now)
     VOLUMES.delete(tx, id=volume.id)
+
+
+def _end_move(tx: Tx, volume: Volume, now: float) -> None:
+    """With its bytes in the new pool a volume has the type that it was wished; else its user hears why not."""
+    if volume.pool != volume.move_pool:
+        tell(tx, volume, "VOLUME", "retype", now)
+    elif type_ := TYPES.get(tx, id=volume.move_type_id):
+        changed = {"volume_type_id": type_.id, "multiattach": allows_multiattach(type_)}
+        VOLUMES.update(tx, changed, id=volume.id)
 
 
 def _tell_of_upload(tx: Tx, volume: Volume, now: float) -> None:
