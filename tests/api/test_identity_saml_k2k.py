@@ -14,10 +14,13 @@ from lxml import etree
 
 from direct import Answer
 from identity_cloud import IdentityCloud
+from pileus.core.clock import parse_iso
+from pileus.core.config import Saml
 from pileus.http.app import App
 from pileus.identity.federation.saml_keys import rotate_signing_key
 from saml_cloud import FEDERATION, SamlCloud
 
+ECP = "{urn:oasis:names:tc:SAML:2.0:profiles:SSO:ecp}"
 SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
 # What another cloud says of its users: their names, with the groups that they are in there.
 FROM_CLOUD = [{
@@ -122,6 +125,30 @@ def test_who_gets_no_assertion(clouds: Clouds) -> None:
     assert clouds.ask(token).status == 403
     for wrong in ({}, {"auth": {"identity": {"methods": ["password"]}}}, {"auth": {"identity": {}, "scope": {}}}):
         assert home("POST", f"/auth{FEDERATION}/saml2", wrong, token="").status == 400
+
+
+def test_a_name_that_xml_cannot_carry_is_said_to_be_one(clouds: Clouds) -> None:
+    clouds.home.identity.person("odd\ufffe", password="secret")
+    answer = clouds.ask(clouds.home.identity.token("odd\ufffe", "secret", project="odd\ufffe"))
+    assert answer.status == 400 and "openstack_user" in answer.json["error"]["message"], answer
+    clouds.home.identity.person("<b>&", password="secret")
+    raw = clouds.ask(clouds.home.identity.token("<b>&", "secret", project="<b>&")).raw
+    assert next(etree.fromstring(raw).iter(SAML + "NameID")).text == "<b>&"
+
+
+def test_what_the_operator_may_choose_of_assertions(clouds: Clouds) -> None:
+    saml = Saml(audiences={"away": "https://away/shibboleth"}, entity_id="https://home/idp", assertion_seconds=60.0)
+    clouds.home.settings(saml)
+    clouds.home.identity(
+        "PATCH", f"{FEDERATION}/service_providers/away", {"service_provider": {"relay_state_prefix": "mine:"}}
+    )
+    said = etree.fromstring(clouds.ask(clouds.ann_token()).raw)
+    assert next(said.iter(ECP + "RelayState")).text.startswith("mine:")
+    assert [a.text for a in said.iter(SAML + "Audience")] == ["https://away/shibboleth"]
+    assert {i.text for i in said.iter(SAML + "Issuer")} == {"https://home/idp"}
+    (conditions,) = said.iter(SAML + "Conditions")
+    assert parse_iso(conditions.get("NotOnOrAfter")) - parse_iso(conditions.get("NotBefore")) == 60
+    assert b'entityID="https://home/idp"' in clouds.home.metadata()
 
 
 def test_an_assertion_is_taken_once_and_only_where_it_is_meant_for(clouds: Clouds) -> None:
