@@ -78,6 +78,10 @@ def test_a_token_is_good_once(url: str, keys: Path, store: Database, tmp_path: P
     assert joining.membership(machine(tmp_path, "two")) is None
 
 
+def test_no_token_is_taken_for_an_option_of_the_command(keys: Path, store: Database) -> None:
+    assert [found for found in (token(store, keys) for _ in range(400)) if not found[0].isalnum()] == []
+
+
 def test_an_old_an_unknown_or_a_cut_token_is_refused(url: str, keys: Path, store: Database, tmp_path: Path) -> None:
     old = token(store, keys, seconds=-1.0)
     unknown = "x" * 43 + "." + old.rpartition(".")[2]

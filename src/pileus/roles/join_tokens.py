@@ -28,7 +28,7 @@ JOIN_TOKENS = Table(JoinToken, "join_tokens", key=("hash",))
 def create_token(tx: Tx, *, fingerprint: str, seconds: float, now: float) -> str:
     """A new token; tokens that nobody used in time are forgotten."""
     tx.run("delete from join_tokens where expires_at < ? and node_id is null", now)
-    secret = secrets.token_urlsafe(32)
+    secret = secrets.token_hex(32)  # a word of a command line: it must not begin with a dash
     JOIN_TOKENS.insert(tx, JoinToken(hash=_hash(secret), created_at=now, expires_at=now + seconds))
     return f"{secret}.{fingerprint}"
 
