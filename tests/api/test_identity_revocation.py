@@ -1,4 +1,4 @@
-"""Whatever a token rests on ends it within a second on every controller, and a restart forgets none of it.
+"""Attacks S16, S17: what a token rests on ends it within a second on every controller, and no restart forgets that.
 
 One controller, in this process, is told what happens; the other is a process of its own on the same store that has
 seen the token before.
@@ -237,6 +237,8 @@ EVENTS: dict[str, tuple[Event, tuple[str, ...]]] = {
     "project disabled": (off("project"), ALL),
     "project deleted": (gone("project"), ALL),
     "domain disabled": (off("domain"), (*ALL, "unscoped", "domain_scoped", "system_scoped")),
+    "domain disabled as a project": (
+        lambda h, _t: h.happens("PATCH", f"/projects/{h.domain}", {"project": {"enabled": False}}), ALL),
     "role taken": (lambda h, _t: h.happens("DELETE", h.grant), ALL),
     "role taken on domain": (lambda h, _t: h.happens("DELETE", f"/domains/{h.domain}{h.who}/roles/{h.role}"),
                              ("domain_scoped",)),
@@ -266,7 +268,7 @@ def hold(cloud: IdentityCloud, event: str, kind: str) -> tuple[Holder, str]:
 
 
 @pytest.mark.parametrize(("event", "kind"), CASES, ids=lambda value: str(value).replace(" ", "-"))
-def test_a_token_ends_within_a_second_on_every_controller(
+def test_s16_a_token_ends_within_a_second_on_every_controller(
     cloud: IdentityCloud, elsewhere: Elsewhere, event: str, kind: str
 ) -> None:
     holder, token = hold(cloud, event, kind)
@@ -278,7 +280,7 @@ def test_a_token_ends_within_a_second_on_every_controller(
         time.sleep(0.01)
 
 
-def test_a_restart_forgets_no_end(cloud: IdentityCloud, elsewhere: Elsewhere) -> None:
+def test_s17_a_restart_forgets_no_end(cloud: IdentityCloud, elsewhere: Elsewhere) -> None:
     ended, good = [], []
     for event, (happen, kinds) in EVENTS.items():
         holder, token = hold(cloud, event, kinds[0])
