@@ -7,6 +7,7 @@ from pileus.volume.drivers import Broken
 from pileus.volume.snapshot.rows import Snapshot
 
 SOON = 0.2  # seconds until a driver is asked again
+SLOW = 30.0  # seconds between attempts to let go of what a failure left behind, for as long as it takes
 COPYING = 6 * 3600.0  # seconds that copying a large volume may take
 
 
@@ -51,6 +52,6 @@ def _remove(world: World) -> Outcome:
 def overdue(snapshot: Snapshot, why: str) -> Outcome:
     """Record why it failed; the next step lets the volume go."""
     if snapshot.faulted:
-        return REST
+        return Wait(SLOW, why)  # a node is away: what is held there would block others for ever
     snapshot.fault, snapshot.fault_generation = why, snapshot.generation
     return AGAIN

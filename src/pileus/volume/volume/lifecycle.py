@@ -193,7 +193,7 @@ def overdue(volume: Volume, why: str) -> Outcome:
     An upload or a move that fails leaves the volume well; what is left in another pool is removed in the end.
     """
     if volume.faulted:
-        return REST
+        return Wait(SLOW, why)  # a node is away: what is held there would block others for ever
     doing = stage(volume)
     if doing == "leave":
         return Wait(SLOW, why)

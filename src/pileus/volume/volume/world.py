@@ -193,7 +193,10 @@ class VolumeWorld:
 
     def _needed_by(self, tx: Tx) -> str:
         volume_id = self.volume.id
-        if SNAPSHOTS.count(tx, volume_id=volume_id):
+        if theirs := SNAPSHOTS.all(tx, volume_id=volume_id):
+            stuck = [snapshot for snapshot in theirs if snapshot.faulted]
+            if stuck:  # nobody tries those again before somebody asks
+                raise Broken(f"its snapshot {stuck[0].id} could not be removed: {stuck[0].fault}")
             return "its snapshots are being removed"
         if any(r.reader_id != volume_id for r in readers(tx, volume_id)) or dependents(tx, volume_id):
             return "it is being copied"
