@@ -16,9 +16,8 @@ OCTETS = {"content-type": "application/octet-stream"}
 class ServerCloud(FakeCloud):
     """FakeCloud with flavors nano (1 GiB disk, 192 MiB) and micro (2 GiB, 256 MiB, 2 CPUs), an image and a network."""
 
-    def __init__(self, folder: Path, nodes: int = 1, capabilities: Capabilities | None = None):
-        super().__init__(folder, nodes, capabilities)
-        self.api.app.settings.hub = self.hub
+    def __init__(self, folder: Path, nodes: int = 1, capabilities: Capabilities | None = None, rounds: int = 0):
+        super().__init__(folder, nodes, capabilities, rounds)
         for name, size in (("nano", 1), ("micro", 2)):
             flavor = {"name": name, "id": name, "ram": 128 + 64 * size, "vcpus": size, "disk": size}
             self.call("POST", f"{COMPUTE}/flavors", {"flavor": flavor}, caller="admin")

@@ -64,7 +64,6 @@ class ObjectsOfDemo:
 
     def __init__(self, cloud: FakeCloud):
         self.cloud = cloud
-        cloud.api.app.settings.hub = cloud.hub
         cloud.db.transact(self._people)
         keys = cloud.api.app.settings.keys_folder
         cloud.api.app.authenticate = named_or(identity.Authenticator(keys))

@@ -17,7 +17,6 @@ def main(folder: str, limits: str) -> None:
     """Serve until a signal comes."""
     allow_many_files()
     cloud = FakeCloud(Path(folder))
-    cloud.api.app.settings.hub = cloud.hub
     socket = listen("127.0.0.1", 0)
     print(socket.getsockname()[1], flush=True)
     uvloop.run(serve({server(cloud.api.app, limits=msgspec.json.decode(limits, type=Limits)): [socket]}))

@@ -32,10 +32,10 @@ def killed_at(folder: Path, scenario: Scenario, point: int) -> None:
     cloud = FakeCloud(folder)
     try:
         scenario.prepare(cloud)
-        cloud.faults.kill_at = cloud.faults.count + point
+        cloud.faults.kill_at = {cloud.faults.count + point}
         scenario.act(cloud)
         kills = cloud.run_killed(BOUNDED)
-        cloud.faults.kill_at = None
+        cloud.faults.end()
         assert kills <= 1
         scenario.check(cloud)
         delete_all(cloud)

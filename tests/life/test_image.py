@@ -1,15 +1,11 @@
 """The life of an image: fed from a node, uploaded, imported, killed at any moment, deleted in any order."""
 
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from direct import DEMO
 from image_cloud import ImageCloud
@@ -211,102 +207,3 @@ def test_only_bootable_images_are_a_source(cloud: ImageCloud) -> None:
         with pytest.raises(LookupError, match=why):
             cloud.db.read(lambda tx, i=image_id: facade.source(tx, i))
     cloud.settle()
-
-
-class ImageLives(RuleBasedStateMachine):
-    """Anything in any order, with kills; in the end nothing is stuck and nothing has leaked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.cloud = ImageCloud(Path(self.folder.name))
-        self.images: list[str] = []
-        self.uploads: list[tuple[str, str, Any]] = []  # uploads of API processes that we are
-
-    def pick(self, data: st.DataObject) -> str:
-        return data.draw(st.sampled_from(self.images)) if self.images else ""
-
-    @rule(fed=st.booleans())
-    def create(self, fed: bool) -> None:
-        self.images.append(create_from(self.cloud).id if fed else self.cloud.create()["id"])
-
-    @rule(data=st.data(), what=st.sampled_from([DATA, LookupError("gone"), ConnectionError("away")]))
-    def feed(self, data: st.DataObject, what: Any) -> None:
-        if image_id := self.pick(data):
-            self.cloud.hub.copies["c1"] = what
-            feed(self.cloud, image_id)
-
-    @rule(data=st.data(), to=st.sampled_from(["file", "stage"]))
-    def upload(self, data: st.DataObject, to: str) -> None:
-        if image_id := self.pick(data):
-            assert self.cloud.upload(image_id, DATA, to=to).status in (204, 404, 409)
-
-    @rule(data=st.data())
-    def import_(self, data: st.DataObject) -> None:
-        if image_id := self.pick(data):
-            answer = self.cloud("POST", f"/images/{image_id}/import", {"method": {"name": "glance-direct"}})
-            assert answer.status in (202, 404, 409)
-
-    @rule(data=st.data(), committed=st.booleans())
-    def upload_in_a_process_that_is_killed(self, data: st.DataObject, committed: bool) -> None:
-        row = self.cloud.row(self.pick(data))
-        if row is None or row.deleting or row.status != "queued" or row.feed is not None:
-            return
-        transfer = self.cloud.db.transact(lambda tx: rows.begin(tx, row, "saving", self.cloud.clock()))
-        writer = self.cloud.blob.create(transfer)
-        writer.write(b"half")
-        if committed:
-            writer.commit()
-
-    @rule(data=st.data())
-    def delete(self, data: st.DataObject) -> None:
-        if image_id := self.pick(data):
-            assert self.cloud("DELETE", f"/images/{image_id}").status in (204, 404)
-
-    @rule(seconds=st.sampled_from([0.1, 5.0, 40.0, 100.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.cloud.ahead += seconds
-
-    @rule()
-    def step(self) -> None:
-        self.cloud.worker().run_one()
-
-    @rule()
-    def kill_a_worker_after_its_lease(self) -> None:
-        self.cloud.worker().lease(1)
-
-    @rule()
-    def kill_a_worker_in_the_middle(self) -> None:
-        worker = self.cloud.worker()
-        for turn in worker.lease(1):
-            worker.step_once(turn)
-
-    @invariant()
-    def data_is_whole(self) -> None:
-        for image_id in self.images:
-            row = self.cloud.row(image_id)
-            if row is not None and row.status == "active" and not row.deleting:
-                assert self.cloud.blob.size(row.location) == row.size == len(DATA)
-
-    def teardown(self) -> None:
-        try:
-            self.cloud.hub.copies["c1"] = DATA
-            self.cloud.ahead += 200
-            for _ in range(4):
-                self.cloud.settle()
-                self.cloud.ahead += 70
-            for image_id in self.images:
-                row = self.cloud.row(image_id)
-                ends = ("queued", "active", "uploading", "killed")
-                assert row is None or (not row.deleting and row.status in ends), row
-                assert row is None or (not row.leftovers and not row.transfer)
-            assert self.cloud.leaked() == set()
-        finally:
-            self.cloud.close()
-            self.folder.cleanup()
-
-
-ImageLives.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-)
-test_images_end_well_whatever_happens = ImageLives.TestCase

@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from direct import DEMO
-from network_lab import B, Lab, legs, routed, tear_down, tenant
+from network_lab import Lab, routed, tenant
 from pileus.core.nodes import ALIVE_SECONDS
 from pileus.core.policy import Enforcer
 from pileus.drivers.switch.fake import FakeSwitch
@@ -261,81 +258,6 @@ def test_many_ports_of_one_network_cost_few_driver_calls(tmp_path: Path) -> None
     assert len(lab.standing(1, "port")) == 50 and len(lab.told) == 100
     assert lab.effects <= 2 * (100 + 100)  # before and after each call: one call a port, few for what they share
     lab.db.close()
-
-
-ACTS = ("plug1", "plug2", "unplug", "move", "rule", "floating", "unfloat", "router", "run", "down", "up", "reboot")
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(acts=st.lists(st.sampled_from(ACTS), min_size=3, max_size=14), kills=st.lists(st.integers(1, 60), max_size=4))
-def test_whatever_is_killed_nothing_is_stuck_and_nothing_is_left(
-    tmp_path_factory: pytest.TempPathFactory, acts: list[str], kills: list[int]
-) -> None:
-    lab = Lab(tmp_path_factory.mktemp("lab"))
-    net, subnet, ext, router = routed(lab)
-    group = lab.call("GET", "/security-groups")["security_groups"][0]
-    ports: list[str] = []
-    kills = [*kills]
-    for number, act in enumerate(acts):
-        if kills:
-            lab.kill_at = lab.effects + kills.pop()
-        do(lab, act, number, net, subnet, ext, router, group, ports)
-    lab.down.clear()
-    for machine in lab.machines:
-        lab.report(machine)
-        lab.db.transact(lambda tx, m=machine: network.node_seen(tx, m, lab.now))
-    lab.run(120)
-    assert lab.db.read(network.inconsistencies) == []
-    assert all(lab.view(port_id).up for port_id in ports)
-    assert lab.standing(1, "router") or lab.standing(2, "router") or not legs(lab, router)
-    tear_down(lab, net, subnet, ext, router, ports)
-    lab.run(120)
-    lab.kill_at = -1
-    for machine in lab.machines:
-        things = FakeSwitch(lab.machines[machine]).list_things()
-        assert lab.db.transact(lambda tx, m=machine, t=things: network.compare_node(tx, m, t, lab.now)) == {
-            kind: ids for kind, ids in things.items() if ids
-        }, "what is left is wished by nobody, and is only where a node was away"
-    if not any(act == "down" for act in acts):
-        assert lab.leftovers() == []
-    lab.db.close()
-    lab.api.loop.close()
-
-
-def do(
-    lab: Lab, act: str, number: int, net: Any, subnet: Any, ext: Any, router: Any, group: Any, ports: list[str]
-) -> None:
-    match act:
-        case "plug1" | "plug2":
-            ports.append(lab.plug(net["id"], int(act[-1]), server=f"s{number}"))
-        case "unplug" if ports:
-            gone = ports.pop(0)
-            lab.db.transact(lambda tx: network.delete_port(tx, gone, lab.now))
-        case "move" if ports:
-            lab.db.transact(lambda tx: network.bind_port(tx, ports[0], lab.node(1 + number % 2), lab.now))
-        case "rule":
-            lab.make("security_group_rule", security_group_id=group["id"], direction="ingress", protocol="tcp",
-                     port_range_min=number + 1, port_range_max=number + 1)  # fmt: skip
-        case "floating" if ports and legs(lab, router):
-            body = {"floatingip": {"floating_network_id": ext["id"], "port_id": ports[-1]}}
-            assert lab.api("POST", f"{B}/floatingips", body).status in (201, 409)
-        case "unfloat":
-            for floating in lab.call("GET", "/floatingips")["floatingips"]:
-                lab.call("DELETE", f"/floatingips/{floating['id']}")
-        case "router":
-            verb = "remove" if legs(lab, router) else "add"
-            answer = lab.api("PUT", f"{B}/routers/{router['id']}/{verb}_router_interface", {"subnet_id": subnet["id"]})
-            assert answer.status in (200, 409)
-        case "run":
-            lab.run(5)
-        case "down":
-            lab.down.add(lab.node(1 + number % 2))
-        case "up":
-            lab.down.clear()
-        case "reboot":
-            node_id = lab.node(1 + number % 2)
-            lab.machines[node_id].reboot()
-            lab.db.transact(lambda tx: network.node_seen(tx, node_id, lab.now))
 
 
 def test_policy_defaults_refer_to_rules_that_exist() -> None:

@@ -99,7 +99,7 @@ def test_after_a_host_reboot_the_guests_that_ran_run_again(cloud: ServerCloud) -
     runs, stopped = cloud.boot(), cloud.boot({"name": "two"})
     cloud.do(stopped, "os-stop")
     next(iter(cloud.nodes.values())).reboot()
-    cloud.offset += 120
+    cloud.later(120)
     cloud.report()
     cloud.run()
     assert cloud.status(runs) == "ACTIVE" and cloud.guest(runs).power == "on"
@@ -245,7 +245,7 @@ def test_backups_rotate(cloud: ServerCloud) -> None:
         body = {"name": f"b{number}", "backup_type": "daily", "rotation": 2}
         made.append(cloud.act(server, "createBackup", body).json["image_id"])
         cloud.run()
-        cloud.offset += 10
+        cloud.later(10)
     left = {image["id"] for image in cloud.call("GET", "/image/v2/images?backup_type=daily").json["images"]}
     assert left == set(made[1:])
 

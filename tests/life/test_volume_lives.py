@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pileus.core.errors import BadRequest, Problem
-from pileus.core.ids import new_id
+from pileus.core.errors import BadRequest
 from pileus.volume import facade
 from pileus.volume.drivers import Broken
 from volume_cloud import FakeServer, VolumeCloud
@@ -199,65 +198,6 @@ def cloud(tmp_path: Path) -> Iterator[VolumeCloud]:
 
 def machine_of(cloud: VolumeCloud):  # type: ignore[no-untyped-def]
     return next(iter(cloud.machines.values()))
-
-
-def test_a_random_life_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Wishes in any order, changed before they are done, with kills on the way."""
-    for seed in range(12):
-        dice = random.Random(seed)
-        (tmp_path / str(seed)).mkdir()
-        scene = Scene(VolumeCloud(tmp_path / str(seed), rounds=dice.randrange(3))).prepare()
-        cloud = scene.cloud
-        cloud.made("PUT", f"/os-quota-sets/{'d' * 32}", {"quota_set": {"volumes": -1, "snapshots": -1}}, caller="admin")
-        for _ in range(15):
-            volumes = [v["id"] for v in cloud.call("GET", "/volumes").json["volumes"]] or [new_id()]
-            snapshots = [s["id"] for s in cloud.call("GET", "/snapshots").json["snapshots"]] or [new_id()]
-            volume, snapshot = dice.choice(volumes), dice.choice(snapshots)
-            wishes: list[tuple[str, str, object]] = [
-                ("POST", "/volumes", {"volume": {"size": 1}}), ("DELETE", f"/volumes/{volume}", None),
-                ("POST", "/volumes", {"volume": {"source_volid": volume}}),
-                ("POST", "/volumes", {"volume": {"snapshot_id": snapshot}}),
-                ("POST", "/snapshots", {"snapshot": {"volume_id": volume}}), ("DELETE", f"/snapshots/{snapshot}", None),
-                ("POST", f"/volumes/{volume}/action", {"os-extend": {"new_size": dice.randrange(1, 5)}}),
-                ("POST", f"/volumes/{volume}/action", {"revert": {"snapshot_id": snapshot}}),
-                ("POST", f"/volumes/{volume}/action", {"os-volume_upload_image": {"image_name": "x", "force": True}}),
-            ]  # fmt: skip
-            method, path, body = dice.choice(wishes)
-            assert cloud.call(method, path, body).status < 500
-            if dice.random() < 0.4:
-                attachable = volume not in scene.server.attachments
-                try:
-                    (attach_to if attachable else let_go)(scene, volume)
-                except Problem:  # it cannot be attached now, or it is gone
-                    scene.server.attachments.pop(volume, None)
-            cloud.faults.kill_at = {cloud.faults.count + dice.randrange(1, 12)}
-            cloud.run_killed(dice.choice([0.0, 0.3, 60.0]))
-        cloud.run_killed(4000.0)
-        # A server that never opened its volume holds up copies of it only until their patience ends.
-        shown = cloud.call("GET", "/volumes/detail").json["volumes"] + cloud.call("GET", "/snapshots").json["snapshots"]
-        assert {v["status"] for v in shown} <= {
-            "available", "in-use", "reserved", "attaching", "error"
-        }, shown  # fmt: skip
-        for volume_id in list(scene.server.attachments):
-            scene.server.release(volume_id)
-        cloud.run_killed(30 * 3600.0)
-        for snapshot in cloud.call("GET", "/snapshots").json["snapshots"]:
-            cloud.act(snapshot["id"], {"os-force_delete": {}}, "snapshots", caller="admin")
-        for volume_shown in cloud.call("GET", "/volumes").json["volumes"]:
-            answer = cloud.act(volume_shown["id"], {"os-force_delete": {}}, caller="admin")
-            assert answer.status in (202, 400), answer
-        cloud.run_killed(30 * 3600.0)
-        assert cloud.leftovers() == [] and cloud.inconsistencies() == [], seed
-        cloud.close()
-
-
-def attach_to(scene: Scene, volume_id: str) -> None:
-    scene.server.reserve(volume_id)
-    scene.server.connect(volume_id)
-
-
-def let_go(scene: Scene, volume_id: str) -> None:
-    scene.server.release(volume_id)
 
 
 def test_a_volume_that_a_server_asked_for_may_be_reserved_before_it_is_made(cloud: VolumeCloud) -> None:
@@ -461,3 +401,36 @@ def test_a_server_deleted_with_a_volume_that_has_snapshots_leaves_the_volume(clo
     cloud.db.transact(lambda tx: facade.delete_volume(tx, volume_id, cloud.clock()))
     cloud.run()
     assert cloud.status(volume_id) == "available"
+
+
+def test_what_failed_while_a_node_was_away_lets_go_of_the_volume_when_it_is_back(tmp_path: Path) -> None:
+    cloud = VolumeCloud(tmp_path, rounds=5)
+    machine, volume_id = machine_of(cloud), cloud.volume()
+    FakeServer(cloud, machine).attach(volume_id)
+    made = cloud.made("POST", "/snapshots", {"snapshot": {"volume_id": volume_id, "force": True}})["id"]
+    cloud.run(0.3)
+    machine.alive = False
+    cloud.run(1800.0)
+    assert cloud.status(made, "snapshots") == "error"
+    machine.alive = True
+    cloud.run()
+    assert cloud.act(volume_id, {"os-extend": {"new_size": 2}}).status == 202
+    cloud.run()
+    assert (cloud.status(volume_id), cloud.see(volume_id)["size"]) == ("in-use", 2)
+    cloud.close()
+
+
+def test_a_volume_whose_snapshot_cannot_be_removed_says_so_soon(cloud: VolumeCloud) -> None:
+    machine, volume_id = machine_of(cloud), cloud.volume()
+    snapshot = cloud.made("POST", "/snapshots", {"snapshot": {"volume_id": volume_id}})["id"]
+    cloud.run()
+    machine.alive = False
+    assert cloud.call("DELETE", f"/volumes/{volume_id}?cascade=true").status == 202
+    cloud.run(1200.0)
+    assert cloud.status(volume_id) == "error_deleting"
+    told = [message["user_message"] for message in cloud.call("GET", "/messages").json["messages"]]
+    assert any(f"snapshot {snapshot} could not be removed" in text for text in told), told
+    machine.alive = True
+    assert cloud.call("DELETE", f"/volumes/{volume_id}?cascade=true").status == 202
+    cloud.run()
+    assert cloud.leftovers() == []
