@@ -106,7 +106,11 @@ def test_whatever_is_done_to_the_trail_shows(cloud: IdentityCloud, change: str) 
 
 def pruned(cloud: IdentityCloud, until: float) -> list[Record]:
     trail = facade.audit_trail(cloud.settings.keys_folder)
-    return cloud.db.transact(lambda tx: trail.prune(tx, until))
+    old = cloud.db.transact(lambda tx: trail.old(tx, until))
+    if old:
+        cloud.db.transact(lambda tx: trail.prune(tx, old[-1]))
+        cloud.db.transact(lambda tx: trail.prune(tx, old[-1]))  # twice is once
+    return old
 
 
 def aged(cloud: IdentityCloud, names: str) -> float:

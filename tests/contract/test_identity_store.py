@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from pileus.core.audit import RECORDS, Trail
 from pileus.core.ids import new_hex
 from pileus.core.paging import Listing, Query
 from pileus.db.connect import Conflict, Database, Tx
@@ -228,3 +229,17 @@ def test_inexact_filters_mean_the_same_on_each_engine(ready: Database) -> None:
         ("password_expires_at", "neq:1970-01-01T00:01:40Z", set()),
     ):  # fmt: skip
         assert names(condition, value) == expected, (condition, value)
+
+
+def test_the_audit_trail_is_linked_and_pruned(db: Database) -> None:
+    trail = Trail(lambda content: f"x:{hash(content)}", lambda content, mac: mac == f"x:{hash(content)}")
+    for at in (1.0, 2.0, 3.0):
+        db.transact(lambda tx, at=at: trail.write(tx, {"id": new_hex()}, at))
+    assert db.transact(trail.seal) == 3 and db.transact(trail.seal) == 0
+    old = db.transact(lambda tx: trail.old(tx, 3.0))
+    assert [record.at for record in old] == [1.0, 2.0]
+    db.transact(lambda tx: trail.prune(tx, old[-1]))
+    assert db.read(lambda tx: [r.position for r in RECORDS.all(tx)]) == [3]
+    assert db.read(lambda tx: list(trail.wrong(tx))) == []
+    db.transact(lambda tx: tx.run("update audit_pruned set link = 'other'"))
+    assert db.read(lambda tx: list(trail.wrong(tx))) != []

@@ -7,7 +7,7 @@ import time
 
 from pileus.core.audit import Trail
 from pileus.core.config import Config
-from pileus.db.connect import Database, Tx, connect
+from pileus.db.connect import Database, connect
 from pileus.identity import facade as identity
 
 DAY = 86_400.0
@@ -89,17 +89,16 @@ def audit(config: Config, arguments: list[str]) -> int:
 def prune(config: Config, db: Database, trail: Trail, days: float) -> int:
     """Print the records that are older than some days, one a line, and remove them; that this was done is recorded."""
     now = time.time()
-
-    def work(tx: Tx) -> None:
-        for gone in trail.prune(tx, now - days * DAY):
-            told = {"position": gone.position, "event": json.loads(gone.event), "mac": gone.mac, "link": gone.link}
-            print(json.dumps(told))
-        sys.stdout.flush()  # before they are gone
-
     try:
-        db.transact(work)
+        old = db.transact(lambda tx: trail.old(tx, now - days * DAY))
     except ValueError as why:
         print(f"pileus audit: {why}. Nothing was removed.", file=sys.stderr)
         return 1
+    for one in old:
+        told = {"position": one.position, "event": json.loads(one.event), "mac": one.mac, "link": one.link}
+        print(json.dumps(told))
+    sys.stdout.flush()  # they are printed before they are gone
+    if old:
+        db.transact(lambda tx: trail.prune(tx, old[-1]))
     record(config, db, "audit-prune", now)
     return 0

@@ -77,25 +77,27 @@ class Trail:
         log.info("audit trail: %d ends with %s", position, link)
         return len(waiting)
 
-    def prune(self, tx: Tx, until: float) -> list[Record]:
-        """Remove the first records, up to the first that is not older than `until` (seconds since the epoch); they.
+    def old(self, tx: Tx, until: float) -> list[Record]:
+        """The first records, up to the first that is not older than `until` (seconds since the epoch).
 
-        Raises ValueError while the trail is not as it was written: nothing is covered up.
+        Raises ValueError while the trail is not as it was written: nothing is covered up by pruning.
         """
         self.seal(tx)
         if wrong := next(self.wrong(tx), ""):
             raise ValueError(f"the trail is not as it was written: {wrong}")
         kept = tx.one("select min(position) from audit where at >= ?", until)
         below = int(kept[0]) if kept and kept[0] is not None else 0x7FFFFFFFFFFFFFFF
-        gone = RECORDS.query(tx, "where position < ? order by position", below)
-        if gone:
-            last = gone[-1]
-            assert last.position is not None and last.link is not None, "it is in the chain"
-            mark = Mark(position=last.position, link=last.link, mac="")
-            tx.run("delete from audit_pruned")
-            MARKS.insert(tx, structs.replace(mark, mac=self.mac(mark.content)))
-            tx.run("delete from audit where position <= ?", last.position)
-        return gone
+        return RECORDS.query(tx, "where position < ? order by position", below)
+
+    def prune(self, tx: Tx, last: Record) -> None:
+        """Remove all records up to this one, which stays known by its mark."""
+        if RECORDS.get(tx, id=last.id) is None:
+            return  # somebody else did
+        assert last.position is not None and last.link is not None, "it is in the chain"
+        mark = Mark(position=last.position, link=last.link, mac="")
+        tx.run("delete from audit_pruned")
+        MARKS.insert(tx, structs.replace(mark, mac=self.mac(mark.content)))
+        tx.run("delete from audit where position <= ?", last.position)
 
     def wrong(self, tx: Tx) -> Iterator[str]:
         """What is not as it was written, one line each; nothing when all is well."""
