@@ -1,14 +1,17 @@
 """SAML against a real identity provider: SimpleSAMLphp, by browser and by keystoneauth's own ECP client."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 from keystoneauth1.exceptions import Unauthorized
 from keystoneauth1.loading import get_plugin_loader
 from keystoneauth1.session import Session
+from openstackclient.shell import OpenStackShell
 
 from identity_cloud import IdentityCloud
 from pileus.http.app import App
@@ -78,6 +81,20 @@ def test_keystoneauth_logs_in_by_ecp(cloud: SamlCloud, simplesaml: SimpleSaml) -
     access = session.auth.get_access(session)
     assert (access.username, access.project_name) == (USER, "art") and "member" in access.role_names
     assert cloud.identity.valid(access.auth_token)
+
+
+def test_the_openstack_command_logs_in_by_ecp(cloud: SamlCloud, simplesaml: SimpleSaml, capsys: Any) -> None:
+    options = {
+        "auth-type": "v3samlpassword", "auth-url": cloud.v3, "identity-provider": "acme", "protocol": "saml2",
+        "identity-provider-url": simplesaml.ecp_url, "username": USER, "password": PASSWORD, "project-name": "art",
+        "project-domain-id": "default",
+    }  # fmt: skip
+    arguments = [word for name, value in options.items() for word in (f"--os-{name}", value)]
+    capsys.readouterr()
+    status = OpenStackShell().run([*arguments, "token", "issue", "-f", "json"])
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    assert cloud.identity.valid(json.loads(said.out)["id"])
 
 
 def test_a_wrong_password_at_the_provider_is_no_log_in(cloud: SamlCloud, simplesaml: SimpleSaml) -> None:
