@@ -61,6 +61,7 @@ from pileus.identity.federation.oidc_check import check_providers
 from pileus.identity.federation.rules import Unmapped
 from pileus.identity.federation.saml_keys import rotate_signing_key
 from pileus.identity.keys import KeyRing, rotate
+from pileus.identity.limit_model import limits_above
 from pileus.identity.recovery import (
     caller_as,
     forget_keys,
@@ -95,6 +96,7 @@ __all__ = [
     "ensure_keys",
     "forget_keys",
     "kinds",
+    "limits_above",
     "limits_of",
     "project_view",
     "recover_administrator",

@@ -98,3 +98,30 @@ def of_domain(ctx: Context, registered_limit_id: str, domain_id: str) -> int:
 def size(limit: int) -> float:
     """A limit as a number that can be compared: -1 is no limit."""
     return float("inf") if limit == -1 else limit
+
+
+class Above(Struct, frozen=True, kw_only=True):
+    """What the projects of a domain may have together of a service's resources; -1: any number."""
+
+    domain_id: str
+    limits: dict[str, int]
+    projects: tuple[str, ...]
+
+
+def limits_above(ctx: Context, service_type: str, project_id: str) -> Above | None:
+    """The limits of a project's domain, which all its projects share; None where the model has no such rule."""
+    project = PROJECTS.get(ctx.tx, id=project_id)
+    if model_of(ctx).levels is None or project is None or project.domain_id is None:
+        return None
+    limits = ctx.tx.all(
+        "select r.resource_name, coalesce(l.resource_limit, r.default_limit) from registered_limits r"
+        " join services s on s.id = r.service_id"
+        " left join limits l on l.registered_limit_id = r.id and l.domain_id = ?"
+        " where s.type = ? order by coalesce(r.region_id, '')",
+        project.domain_id, service_type,
+    )  # fmt: skip
+    projects = ctx.tx.all("select id from projects where domain_id = ?", project.domain_id)
+    return Above(
+        domain_id=project.domain_id, limits={name: int(limit) for name, limit in limits},
+        projects=tuple(str(row[0]) for row in projects),
+    )  # fmt: skip

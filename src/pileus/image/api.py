@@ -15,7 +15,7 @@ from pileus.db.connect import Conflict
 from pileus.image import listing, patch
 from pileus.image.access import load_image
 from pileus.image.fields import BASE, COLUMNS, CREATE, MOST, STORE, TAG, refuse_reserved, render
-from pileus.image.quota import QUOTA, mib
+from pileus.image.quota import mib, take
 from pileus.image.rows import IMAGES, Image, move
 from pileus.image.service import IMAGE, OWNER, READER, SEEN
 
@@ -60,7 +60,7 @@ def create_image(ctx: Context, body: dict[str, Any]) -> Reply:
     if image.project_id != ctx.caller.project_id:
         ctx.enforce("add_image", {"project_id": image.project_id, "owner": image.project_id})
     _check_visibility(ctx, image, image.visibility)
-    QUOTA.take(ctx.tx, image.project_id, image_count_total=1)
+    take(ctx, image.project_id, image_count_total=1)
     try:
         IMAGES.insert(ctx.tx, image)
     except Conflict:
@@ -186,6 +186,6 @@ def import_image(ctx: Context, image: Image, body: dict[str, Any]) -> None:
         raise Conflicted(f"Image needs to be staged before 'glance-direct' method can be used; it is {image.status}.")
     if image.disk_format is None or image.container_format is None:
         raise BadRequest("'disk_format' and 'container_format' need to be set before import.")
-    QUOTA.take(ctx.tx, image.project_id, image_size_total=mib(image.staged.size))
+    take(ctx, image.project_id, image_size_total=mib(image.staged.size))
     move(ctx.tx, image, ctx.now, status="importing", fault=None)
     record_request(ctx, "image", image.id, "import", method=method)

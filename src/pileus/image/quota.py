@@ -3,6 +3,7 @@
 Source: Image service administration guide, "Quotas" (limits registered with identity, sizes in MiB).
 """
 
+from pileus.core.context import Context
 from pileus.core.errors import TooLarge
 from pileus.core.quota import UNLIMITED, Quota
 from pileus.db.connect import Tx
@@ -67,3 +68,20 @@ QUOTA = ImageQuota(
         ),
     },
 )
+
+
+def take(ctx: Context, project_id: str, **wanted: int) -> None:
+    """Raise TooLarge unless so many more fit: for the project, and for its domain where the model of limits says so."""
+    QUOTA.take(ctx.tx, project_id, **wanted)
+    above = identity.limits_above(ctx, QUOTA.service, project_id)
+    if above is None:
+        return
+    ctx.tx.lock(f"quota/{QUOTA.service}/{above.domain_id}")
+    for name, more in wanted.items():
+        limit, count = above.limits.get(name, UNLIMITED), QUOTA.resources[name][1]
+        used = sum(count(ctx.tx, one) for one in above.projects) if limit != UNLIMITED else 0
+        if limit != UNLIMITED and used + more > limit:
+            raise TooLarge(
+                f"The projects of domain {above.domain_id} are over a limit for {name}: limit {limit}, used {used},"
+                f" requested {more}. Delete images, or ask the administrator for a higher limit."
+            )

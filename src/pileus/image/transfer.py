@@ -27,7 +27,7 @@ from pileus.image import rows
 from pileus.image.access import load_image
 from pileus.image.drivers import Broken
 from pileus.image.ingest import Ingest, Oversize
-from pileus.image.quota import QUOTA, mib
+from pileus.image.quota import mib, take
 from pileus.image.ranges import Part, parse_range
 from pileus.image.rows import Image, Stored, activate, begin, give_up, held, move
 from pileus.image.service import IMAGE
@@ -102,7 +102,7 @@ class Upload:
         if self.status == "saving" and (image.disk_format is None or image.container_format is None):
             raise BadRequest("Properties disk_format, container_format must be set prior to saving data.")
         size = {"image_size_total" if self.status == "saving" else "image_stage_total": mib(declared or 0)}
-        QUOTA.take(ctx.tx, image.project_id, **size, image_count_uploading=1)
+        take(ctx, image.project_id, **size, image_count_uploading=1)
         self.transfer = begin(ctx.tx, image, self.status, ctx.now)
         return image, declared
 
