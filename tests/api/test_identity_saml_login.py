@@ -128,10 +128,22 @@ def test_a_response_counts_in_the_browser_that_asked_only(browser: Browser) -> N
     assert victim.refused(response), "asked for nothing"
     victim.begin()
     assert victim.refused(response), "asked for another one"
-    victim.cookies["pileus-saml"] = "00000000:forged"
+    victim.cookies = dict.fromkeys(browser.cookies, "00000000:forged")
     assert victim.refused(response)
+    other = Browser(browser.cloud, browser.idp)
+    other.begin()
+    ((name, _),), ((_, value),) = browser.cookies.items(), other.cookies.items()
+    victim.cookies = {name: value}
+    assert victim.refused(response), "what was asked under this name is something else"
     browser.cookies = {"other": 'an "odd, (one)', **browser.cookies}
     assert browser.bring(response).status == 200
+
+
+def test_tabs_of_one_browser_do_not_hide_each_other(browser: Browser) -> None:
+    first, second = browser.good(), browser.good()
+    assert browser.bring(first).status == 200
+    assert browser.bring(second).status == 200
+    assert set(browser.cookies.values()) == {""}, "what was answered is forgotten"
 
 
 def test_no_provider_speaks_for_another(browser: Browser, tmp_path: Path) -> None:

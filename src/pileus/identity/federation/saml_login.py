@@ -24,12 +24,12 @@ from pileus.identity.federation.saml_message import MOST_BYTES, Message, Wrong, 
 from pileus.identity.federation.saml_peer import Peer, metadata_of, peer_of
 from pileus.identity.federation.saml_pool import beside
 from pileus.identity.federation.saml_request import (
-    COOKIE,
     PAOS_TYPE,
     Asked,
     ask_browser,
     ask_ecp,
     cookie,
+    cookie_name,
     known_request,
     speaks_ecp,
 )
@@ -67,13 +67,12 @@ async def take_assertion(call: Call, idp_id: str, protocol_id: str) -> None:
     await call.read(lambda ctx: find_provider(ctx, idp_id, protocol_id))
     raw = await call.read_body(2 * MOST_BYTES)
     content_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
-    kept = kept_cookie(call.headers.get("cookie", ""))
-    now = call.app.clock()
+    cookies, now = call.headers.get("cookie", ""), call.app.clock()
     try:
         if content_type == PAOS_TYPE:
             asked, asserted = await beside(lambda: from_client(peer, raw, now))
         elif content_type == "application/x-www-form-urlencoded":
-            asked, asserted = await beside(lambda: from_browser(peer, form_field(raw), kept, now))
+            asked, asserted = await beside(lambda: from_browser(peer, form_field(raw), cookies, now))
         else:
             raise BadRequest(f"Content-Type: expected {PAOS_TYPE} or application/x-www-form-urlencoded.")
     except Wrong as why:
@@ -93,21 +92,23 @@ def form_field(raw: bytes) -> bytes:
         raise Wrong("the form holds no SAMLResponse, or not one in base64") from None
 
 
-def kept_cookie(header: str) -> str:
-    """What a browser kept of the request that is answered; other cookies, however odd, are not looked at."""
+def kept_cookie(header: str, wanted: str) -> str:
+    """What a browser kept under a name; other cookies, however odd, are not looked at."""
     for part in header.split(";"):
         name, _, value = part.strip().partition("=")
-        if name == COOKIE:
+        if name == wanted:
             return value
     return ""
 
 
-def from_browser(peer: Peer, response: bytes, kept: str, now: float) -> tuple[Asked, Asserted]:
+def from_browser(peer: Peer, response: bytes, cookies: str, now: float) -> tuple[Asked, Asserted]:
     """What a browser brings, which must be the answer to what that browser asked; raises Wrong."""
+    message = plain_message(response)
+    kept = kept_cookie(cookies, cookie_name(message.answers))
     if not kept:
-        raise Wrong("this browser asked for nothing")
+        raise Wrong("this browser did not ask for what is answered")
     asked = known_request(peer, kept, now)
-    return asked, check(peer, plain_message(response).response, asked.id, now)
+    return asked, check(peer, message.response, asked.id, now)
 
 
 def from_client(peer: Peer, raw: bytes, now: float) -> tuple[Asked, Asserted]:
@@ -133,7 +134,7 @@ def log_in_once(ctx: Context, peer: Peer, asserted: Asserted) -> Reply:
 
 async def hand_over(call: Call, peer: Peer, asked: Asked, reply: Reply) -> None:
     """Give the token to who asked, and end what its browser kept."""
-    await answer_token(call, reply, asked.origin, {"set-cookie": cookie(peer, "")} if asked.id else {})
+    await answer_token(call, reply, asked.origin, {"set-cookie": cookie(peer, asked, "")} if asked.id else {})
 
 
 async def ask(call: Call, idp_id: str, protocol_id: str, origin: str) -> None:

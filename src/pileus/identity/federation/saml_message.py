@@ -44,6 +44,7 @@ class Message(Struct, frozen=True, kw_only=True):
     """A response, alone, and the relay state that came with it in an envelope."""
 
     response: bytes
+    answers: str = ""  # the id of the request, as the response has it
     relay_state: str = ""
 
 
@@ -71,7 +72,7 @@ def plain_message(raw: bytes) -> Message:
     """A response as the POST binding brings it; raises Wrong."""
     root = read_xml(raw)
     check_response(root)
-    return Message(response=raw)
+    return Message(response=raw, answers=root.get("InResponseTo", ""))
 
 
 def enveloped_message(raw: bytes) -> Message:

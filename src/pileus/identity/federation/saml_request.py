@@ -5,6 +5,7 @@ of the enhanced profile (ECP).  So a response is taken only from whom the questi
 for those who never come back.
 """
 
+import hashlib
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -53,17 +54,22 @@ def ask_browser(peer: Peer, origin: str, now: float) -> Question:
         raise ServiceUnavailable(f"{peer.idp_id} takes requests neither by redirect nor by form.") from None
     asked = Asked(id=identifier, url=peer.url, until=now + ANSWER_SECONDS, origin=origin)
     headers = {**{name.lower(): value for name, value in found["headers"]}, "cache-control": "no-store",
-               "set-cookie": cookie(peer, seal_request(peer, asked))}  # fmt: skip
+               "set-cookie": cookie(peer, asked, seal_request(peer, asked))}  # fmt: skip
     body = found["data"] if isinstance(found["data"], bytes) else str(found["data"] or "").encode()
     return Question(status=int(found["status"]), headers=headers, body=body)
 
 
-def cookie(peer: Peer, value: str) -> str:
+def cookie_name(request_id: str) -> str:
+    """A name for each request, so that tabs of one browser do not hide each other's."""
+    return f"{COOKIE}-{hashlib.sha256(request_id.encode()).hexdigest()[:16]}"
+
+
+def cookie(peer: Peer, asked: Asked, value: str) -> str:
     """A cookie for our one address; the response comes as a post from another site, which Secure ones may follow."""
     address = urlsplit(peer.url)
     cross_site = "; Secure; SameSite=None" if address.scheme == "https" else ""
     life = ANSWER_SECONDS if value else 0
-    return f"{COOKIE}={value}; Path={address.path}; Max-Age={life}; HttpOnly{cross_site}"
+    return f"{cookie_name(asked.id)}={value}; Path={address.path}; Max-Age={life}; HttpOnly{cross_site}"
 
 
 def ask_ecp(peer: Peer, now: float) -> Question:
