@@ -109,6 +109,7 @@ class FakeNode:
 
     def __init__(self, number: int, cloud: "FakeCloud", capabilities: Capabilities, rounds: int):
         self.name, self.alive = f"node{number}", True
+        self.newest: dict[str, int] = {}  # epoch of each lease that was obeyed
         self.refuses = ""  # why it takes no guest, though it says that it has room
         self.id = derived_id("node", self.name)
         self.hypervisor = FakeHypervisor(capabilities=capabilities, rounds=rounds, now=cloud.clock)
@@ -154,6 +155,8 @@ class LocalWire(Wire):
             result = self.node.agent.call(family, verb, encode(arguments), name, str(epoch))
         except AssertionError as error:
             raise NodeError(f"AssertionError: {error}") from None
+        newest = self.node.newest[name] = max(epoch, self.node.newest.get(name, 0))
+        assert not name or epoch == newest, f"{self.node.name} obeyed epoch {epoch} of {name} after {newest}"
         if verb.startswith(("ensure_", "remove_", "revert")):
             self.faults(verb)
             self._reach()

@@ -186,7 +186,7 @@ class Lives(RuleBasedStateMachine):
         """To the n-th thing that the worker does here, something happens."""
         faults = self.cloud.faults
         happen = {
-            "break": self.breaks, "hang": self.hangs, "takeover": lambda: self.takes_over(dice.randrange(1, 20)),
+            "break": self.breaks, "hang": self.hangs, "takeover": lambda: self.takes_over(dice),
             "request": lambda: self.request(self.scene(dice.randrange)),
         }  # fmt: skip
         if what == "kill":
@@ -207,11 +207,13 @@ class Lives(RuleBasedStateMachine):
         self.cloud.later(CALL_SECONDS)
         raise ConnectionError("no answer came in time")
 
-    def takes_over(self, steps: int) -> None:
-        """The worker sleeps past its lease; another goes on, then it wakes up."""
+    def takes_over(self, dice: Random) -> None:
+        """The worker sleeps past its lease; minds change, another worker goes on, then the first wakes up."""
         self.cloud.later(LEASE + 1)
+        for _ in range(dice.randrange(3)):
+            self.request(self.scene(dice.randrange))
         other = self.cloud.another_worker()
-        for _ in range(steps):
+        for _ in range(dice.randrange(1, 20)):
             other.run_one()
 
     def time_passes(self, what: str, seconds: float) -> None:
@@ -296,10 +298,8 @@ class Lives(RuleBasedStateMachine):
         for row in scene.rows("servers"):
             holds = claimed.pop(row["id"], {})
             assert bool(holds) == bool(row["OS-EXT-SRV-ATTR:host"]), (row, holds)
-        resized = db.read(
-            lambda tx: {row[0] for row in tx.all("select id from server_migrations where state = 'finished'")}
-        )
-        assert set(claimed) <= resized, claimed
+        open_ones = "select id from server_migrations where state in ('migrating', 'finished', 'reverting')"
+        assert set(claimed) <= {row[0] for row in db.read(lambda tx: tx.all(open_ones))}, claimed
 
     def teardown(self) -> None:
         if not hasattr(self, "cloud"):
