@@ -45,7 +45,10 @@ class SamlCloud:
 
     def settings(self, saml: Saml, dashboards: tuple[str, ...] = ()) -> None:
         """Start over with these settings."""
-        federation = Federation(saml=saml, trusted_dashboards=dashboards)
+        self.configure(Federation(saml=saml, trusted_dashboards=dashboards))
+
+    def configure(self, federation: Federation) -> None:
+        """Start over with these settings of federation."""
         settings = self.identity.settings
         settings.config = structs.replace(settings.config, public_url=self.url, federation=federation)
 

@@ -55,6 +55,14 @@ def test_a_browser_logs_in_at_a_dashboard(browser: Browser) -> None:
     assert shown["user"]["OS-FEDERATION"]["identity_provider"] == {"id": "acme"}
 
 
+def test_behind_tls_the_cookie_follows_a_post_from_another_site(browser: Browser) -> None:
+    browser.cloud.url = "https://cloud.example.org"
+    browser.cloud.takes_word_of("acme", browser.idp.metadata())
+    answer = browser.ask("GET", f"/auth{FEDERATION}/{browser.cloud.protocol('acme')}/websso?origin={DASHBOARD}")
+    assert answer.headers["set-cookie"].endswith("; HttpOnly; Secure; SameSite=None")
+    assert question_of(answer.headers["location"])["AssertionConsumerServiceURL"] == browser.cloud.place("acme")
+
+
 def test_a_dashboard_may_leave_out_the_only_provider(browser: Browser) -> None:
     answer = browser.ask("GET", f"/auth{FEDERATION}/websso/saml2?origin={DASHBOARD}")
     assert answer.status == 303 and answer.headers["location"].startswith(SSO)
