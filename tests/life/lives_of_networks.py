@@ -8,6 +8,8 @@ from machine import ADMIN, PROJECT, Act, Life, Nothing, Row, Scene, nothing_wron
 from direct import Answer
 from server_cloud import NETWORK
 
+OWN = "a user's own"  # ports that were made by hand
+
 
 def inside(scene: Scene) -> str:
     """A network on which servers may be."""
@@ -90,7 +92,11 @@ def standing(scene: Scene, kind: str, thing_id: str) -> list[str]:
 
 
 def port_rests(scene: Scene, row: Row) -> str:
-    """Up where it is bound, and nowhere else."""
+    """Up where it is bound, and nowhere else; what was made for a server goes with it."""
+    owners = {server["id"] for server in scene.rows("servers")}
+    left = row["device_id"] not in owners if row["device_id"] else row["name"] != OWN
+    if left:
+        return "its server is gone"
     host = row["binding:host_id"]
     wanted = "ACTIVE" if host and row["admin_state_up"] else "DOWN"
     there = standing(scene, "port", row["id"])
@@ -149,7 +155,7 @@ PORTS = Life(
     path=f"{NETWORK}/ports",
     how=ADMIN,
     mine=lambda row: not row["device_owner"].startswith("network:"),
-    make={"create": make("port", network_id=lambda scene: scene.some("networks"))},
+    make={"create": make("port", name=OWN, network_id=lambda scene: scene.some("networks"))},
     acts=(
         Act("close", update("port", admin_state_up=False)),
         Act("open", update("port", admin_state_up=True)),
