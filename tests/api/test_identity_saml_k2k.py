@@ -1,6 +1,7 @@
 """One cloud takes another one's word on its users: keystoneauth's K2K plugin, from Pileus to Pileus."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from pileus.core.clock import parse_iso
 from pileus.core.config import Saml
 from pileus.http.app import App
 from pileus.identity.federation.saml_keys import rotate_signing_key
+from pileus.identity.standing import standing
+from pileus.identity.tokens import tokens_of
 from saml_cloud import FEDERATION, SamlCloud
 
 ECP = "{urn:oasis:names:tc:SAML:2.0:profiles:SSO:ecp}"
@@ -125,6 +128,19 @@ def test_who_gets_no_assertion(clouds: Clouds) -> None:
     assert clouds.ask(token).status == 403
     for wrong in ({}, {"auth": {"identity": {"methods": ["password"]}}}, {"auth": {"identity": {}, "scope": {}}}):
         assert home("POST", f"/auth{FEDERATION}/saml2", wrong, token="").status == 400
+
+
+def test_a_token_that_a_certificate_binds_is_not_set_free(clouds: Clouds) -> None:
+    identity, ann = clouds.home.identity, clouds.ann
+
+    def bound(tx: Any) -> str:
+        now = time.time()
+        who = standing(tx, ann["id"], "project", ann["project_id"], now=now)
+        issue = tokens_of(identity.settings.keys_folder).issue
+        return issue(who, methods=("external",), now=now, certificate="ab" * 32)[0]
+
+    answer = clouds.ask(identity.db.transact(bound))
+    assert answer.status == 403 and "certificate" in answer.json["error"]["message"], answer
 
 
 def test_a_name_that_xml_cannot_carry_is_said_to_be_one(clouds: Clouds) -> None:

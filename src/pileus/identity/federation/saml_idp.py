@@ -19,7 +19,7 @@ from pileus.identity.auth import tokens
 from pileus.identity.federation.saml_assertion import Claim, in_envelope, metadata_of, response_to
 from pileus.identity.federation.saml_pool import beside
 from pileus.identity.federation.service_provider import SERVICE_PROVIDERS, ServiceProvider
-from pileus.identity.login import WRONG
+from pileus.identity.login import WRONG, Proven, check_rescope
 from pileus.identity.passwords import MAX_LENGTH
 from pileus.identity.service import IDENTITY
 from pileus.identity.tokens import Known
@@ -121,11 +121,13 @@ def claim_of(ctx: Context, token: str, provider_id: str) -> tuple[ServiceProvide
 
 
 def check_bearer(known: Known) -> None:
-    """Refuse tokens without a project, and those of what a user delegated: elsewhere they would be the whole user."""
+    """Refuse tokens without a project, and those that cannot be exchanged: delegated ones, bound ones.
+
+    Elsewhere they would be the whole user, and anybody's.
+    """
     if known.standing.scope != "project":
         raise Forbidden("Use a project scoped token when attempting to create a SAML assertion.")
-    if known.payload.delegated or known.payload.key_id:
-        raise Forbidden("A token of what a user delegated, or of a key, cannot be exchanged for an assertion.")
+    check_rescope(known.payload, Proven())
 
 
 def attributes_of(ctx: Context, known: Known) -> dict[str, list[str]]:
