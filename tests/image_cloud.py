@@ -1,8 +1,7 @@
 """The image service alone: its API, its step, a blob store, and nodes whose bytes a test invents."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,23 +9,23 @@ from typing import Any
 from direct import Answer, Direct
 from pileus.core.config import Config
 from pileus.core.reconcile import REST, Kind, Outcome, Worker
+from pileus.db.connect import Database
 from pileus.drivers.blob.file import FileBlob
 from pileus.image import facade
 from pileus.image.rows import IMAGES, Image
+from pileus.roles.controller import Connect
 
 V20 = {"content-type": "application/openstack-images-v2.0-json-patch"}
 V21 = {"content-type": "application/openstack-images-v2.1-json-patch"}
 OCTETS = {"content-type": "application/octet-stream"}
 
 
-class Hub:
-    """roles.controller.Connect as images see it; what stands on nodes is in `copies`."""
+class Hub(Connect):
+    """The controller's hub over nodes of which only disks are known: what stands on them is in `copies`."""
 
-    def __init__(self, blob: FileBlob):
-        self.blob = blob
+    def __init__(self, db: Database, blob: FileBlob, folder: Path):
+        super().__init__(db, blob, folder / "keys")
         self.copies: dict[str, bytes | Exception] = {}
-        self._transfers: dict[str, Any] = {}
-        self.threads: list[threading.Thread] = []
 
     def copy_chunks(self, node_id: str, copy_id: str) -> Iterator[bytes]:
         found = self.copies.get(copy_id, LookupError(f"no copy {copy_id}"))
@@ -38,26 +37,14 @@ class Hub:
     def volume_chunks(self, node_id: str, pool: str, volume_id: str) -> Iterator[bytes]:
         return self.copy_chunks(node_id, f"{pool}/{volume_id}")
 
-    def start(self, key: str, work: Callable[[], None]) -> None:
-        if self._transfers.get(key) == "running":
-            return
-        self._transfers[key] = "running"
+    def busy(self) -> bool:
+        """Whether a transfer is under way."""
+        return "running" in list(self._transfers.values())
 
-        def run() -> None:
-            try:
-                work()
-                self._transfers[key] = "done"
-            except Exception as error:
-                self._transfers[key] = error
-
-        self.threads.append(threading.Thread(target=run))
-        self.threads[-1].start()
-
-    def state(self, key: str) -> Any:
-        found = self._transfers.get(key)
-        if found is not None and found != "running":
-            del self._transfers[key]
-        return found
+    def wait(self) -> None:
+        """Until none is."""
+        while self.busy():
+            time.sleep(0.001)
 
 
 class ImageCloud:
@@ -69,7 +56,7 @@ class ImageCloud:
         self.settings = SimpleNamespace(config=Config(**config), blob=self.blob)
         self.direct = Direct([facade.SERVICE], folder, self.settings)
         self.db = self.direct.db
-        self.hub = Hub(self.blob)
+        self.hub = Hub(self.db, self.blob, folder)
         self.told: list[str] = []  # owners that were poked
         self.ahead = 0.0  # seconds that the worker's clock is ahead
 
@@ -150,8 +137,7 @@ class ImageCloud:
         while time.monotonic() < ends:
             if worker.run_one():
                 continue
-            if not any(thread.is_alive() for thread in self.hub.threads):
-                self.hub.threads.clear()
+            if not self.hub.busy():
                 self.ahead += 0.6
                 if not worker.run_one():
                     return
@@ -167,8 +153,7 @@ class ImageCloud:
         return (there - expected - passing) | (expected - there) | partial | wrong
 
     def close(self) -> None:
-        for thread in self.hub.threads:
-            thread.join()
+        self.hub.wait()
         self.direct.loop.run_until_complete(self.direct.loop.shutdown_default_executor())
         self.direct.loop.close()
         self.db.close()

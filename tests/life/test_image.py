@@ -110,8 +110,7 @@ def test_a_node_that_stays_away_ends_in_killed(cloud: ImageCloud) -> None:
     for _ in range(200):
         cloud.worker().run_one()
         cloud.ahead += 40
-        for thread in cloud.hub.threads:
-            thread.join()
+        cloud.hub.wait()
         if cloud.show(image.id)["status"] == "killed":
             break
     assert cloud.show(image.id)["os_glance_fault"] == "the node is away"
