@@ -6,34 +6,22 @@
 from pathlib import Path
 from typing import Any
 
-from cloud import FakeCloud, FakeNode
+from cloud import FakeNode, ServerlessCloud
 from direct import CALLERS, Answer
 from pileus.compute.drivers import Disk, Guest
 from pileus.core.context import Context
 from pileus.core.ids import new_id
-from pileus.core.reconcile import Kind, Outcome, Rest
-from pileus.db.connect import Database
-from pileus.roles.controller import Connect
 from pileus.volume import facade as volume
 
 V3 = "/volume/v3"
 
 
-class VolumeCloud(FakeCloud):
-    """A fake cloud in which servers are only heard of; see the module."""
+class VolumeCloud(ServerlessCloud):
+    """See the module."""
 
     def __init__(self, folder: Path, machines: int = 1, rounds: int = 0):
-        self.pokes: list[str] = []  # ids of servers that were poked
-        super().__init__(folder, machines, rounds=rounds)
+        super().__init__(folder, machines, rounds)
         self.machines = self.nodes
-
-    def kinds(self, db: Database, hub: Connect) -> dict[str, Kind[Any]]:
-        server = Kind("server", lambda tx, i: i, self._hear, lambda *a: None, lambda r, w: Rest(), lambda _l: None)
-        return {**super().kinds(db, hub), "server": server}
-
-    def _hear(self, server_id: str, _world: Any) -> Outcome:
-        self.pokes.append(server_id)
-        return Rest()
 
     def call(self, method: str, path: str, body: Any = None, *, version: str = "3.71", **how: Any) -> Answer:
         return self.api(method, V3 + path, body, version=f"volume {version}", **how)

@@ -18,7 +18,7 @@ from pileus.compute import facade as compute
 from pileus.compute.drivers import Capabilities, Refused
 from pileus.core.config import Config, Identity
 from pileus.core.ids import derived_id
-from pileus.core.reconcile import Kind, Worker
+from pileus.core.reconcile import REST, Kind, Outcome, Worker
 from pileus.db.connect import Database
 from pileus.drivers.blob.file import FileBlob
 from pileus.drivers.block.fake import FakeBlock
@@ -113,7 +113,7 @@ class FakeNode:
         self.refuses = ""  # why it takes no guest, though it says that it has room
         self.id = derived_id("node", self.name)
         self.hypervisor = FakeHypervisor(capabilities=capabilities, rounds=rounds, now=cloud.clock)
-        self.switch = FakeSwitch(rounds=rounds)
+        self.switch: Any = cloud.make_switch(rounds)
         self.block = FakeBlock(own_node_id=self.id, folder=cloud.folder, rounds=rounds)
         self.agent = Agent(
             self.hypervisor, self.switch, self.block, Fence(cloud.folder / f"{self.name}.epochs")
@@ -232,6 +232,10 @@ class FakeCloud:
         """Everything that lives."""
         return kinds(db, hub, self.clock)
 
+    def make_switch(self, rounds: int) -> Any:
+        """The switch of a node."""
+        return FakeSwitch(rounds=rounds)
+
     def report(self) -> list[Any]:
         """Every node that lives tells what it is and has, and removes what is nobody's; what they were answered."""
         self.reported_at, self.answers = self.now, []
@@ -296,3 +300,19 @@ class FakeCloud:
         self.db.close()
         with contextlib.suppress(RuntimeError):
             self.api.loop.close()
+
+
+class ServerlessCloud(FakeCloud):
+    """A fake cloud in which of servers is only heard that they were poked, for tests that stand in for compute."""
+
+    def __init__(self, folder: Path, nodes: int = 1, rounds: int = 0):
+        self.pokes: list[str] = []  # ids of servers
+        super().__init__(folder, nodes, rounds=rounds)
+
+    def kinds(self, db: Database, hub: Connect) -> dict[str, Kind[Any]]:
+        server = Kind("server", lambda tx, i: i, self._hear, lambda *a: None, lambda r, w: REST, lambda lease: None)
+        return {**super().kinds(db, hub), "server": server}
+
+    def _hear(self, server_id: str, _world: Any) -> Outcome:
+        self.pokes.append(server_id)
+        return REST

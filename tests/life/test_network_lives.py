@@ -25,7 +25,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 def test_a_network_without_ports_is_nowhere(lab: Lab) -> None:
     tenant(lab)
     lab.run()
-    assert all(not machine.standing for machine in lab.machines.values())
+    assert lab.standing(1, "segment") == lab.standing(2, "segment") == {}
 
 
 def test_a_bound_port_comes_up_with_its_network_groups_and_dhcp(lab: Lab) -> None:
@@ -41,7 +41,7 @@ def test_a_bound_port_comes_up_with_its_network_groups_and_dhcp(lab: Lab) -> Non
     group_id = view.security_groups[0]
     assert {r.remote_group for r in wish.rules} == {"", group_id}
     assert lab.standing(1, "group")[group_id].addresses == ("10.0.0.3",)
-    assert lab.told == ["s1"]
+    assert lab.pokes == ["s1"]
 
 
 def test_deleting_a_port_leaves_nothing_and_frees_its_address_at_once(lab: Lab) -> None:
@@ -52,7 +52,7 @@ def test_deleting_a_port_leaves_nothing_and_frees_its_address_at_once(lab: Lab) 
     lab.call("GET", f"/ports/{port_id}", ok=404)
     again = lab.make("port", network_id=net["id"], fixed_ips=[{"ip_address": "10.0.0.3"}])
     lab.run()
-    assert not lab.machines[lab.node(1)].standing and not lab.machines[lab.node(1)].wishes
+    assert not any(lab.number(1).switch.list_things().values())
     lab.call("DELETE", f"/ports/{again['id']}")
     lab.call("DELETE", f"/subnets/{subnet['id']}")
     lab.call("DELETE", f"/networks/{net['id']}")
@@ -110,7 +110,7 @@ def test_a_port_moves_to_another_node(lab: Lab) -> None:
     lab.run()
     view = lab.view(port_id)
     assert (view.status, view.device_id, view.node_id, view.up) == ("DOWN", "", None, False)
-    assert not any(machine.standing for machine in lab.machines.values())
+    assert not any(thing for node in lab.nodes.values() for thing in node.switch.list_things().values())
 
 
 def test_a_rule_reaches_the_ports_of_its_group_and_members_follow(lab: Lab) -> None:
@@ -177,20 +177,14 @@ def test_routers_and_dhcp_follow_when_their_node_falls_silent(lab: Lab) -> None:
     lab.plug(net["id"], 1, server="s2")
     lab.run()
     assert lab.standing(1, "router") and lab.standing(1, "segment")[net["id"]].serves
-    lab.down.add(lab.node(1))
-    lab.now += 100
-    lab.report(lab.node(2))
-    lab.db.transact(lambda tx: network.node_seen(tx, lab.node(2), lab.now))
+    lab.number(1).alive = False
+    lab.later(100)
     lab.run(20)
     assert lab.standing(2, "router")[router["id"]].legs and lab.standing(2, "segment")[net["id"]].serves
     assert lab.view(port_id).up
-    lab.down.clear()
-    lab.report(lab.node(1))
-    lab.db.transact(lambda tx: network.node_seen(tx, lab.node(1), lab.now))
-    things = {key for key in lab.machines[lab.node(1)].standing if key[0] == "router"}
-    assert {
-        ("router", i) for i in lab.db.read(lambda tx: network.expected(tx, lab.node(1)))["router"]
-    } & things == set()
+    lab.number(1).alive = True
+    lab.report()
+    assert not lab.standing(1, "router"), "the agent removes what nobody wants there"
     lab.run(20)
     assert not lab.standing(1, "segment")[net["id"]].serves
 
@@ -202,7 +196,7 @@ def test_one_node_away_does_not_hold_up_the_others(lab: Lab) -> None:
     lab.plug(net["id"], 1)
     lab.run()
     assert lab.standing(2, "segment")[net["id"]].serves
-    lab.down.add(lab.node(1))
+    lab.number(1).alive = False
     port_id = lab.plug(net["id"], 2)
     lab.run(10)
     assert lab.view(port_id).up
@@ -213,13 +207,11 @@ def test_a_port_waits_for_dhcp_no_longer_than_its_node_counts_as_alive(lab: Lab)
     lab.plug(net["id"], 1)
     lab.run()
     assert lab.standing(1, "segment")[net["id"]].serves
-    lab.down.add(lab.node(1))
+    lab.number(1).alive = False
     port_id = lab.plug(net["id"], 2)
     lab.run(10)
     assert not lab.view(port_id).up and lab.view(port_id).status == "BUILD"
-    lab.now += ALIVE_SECONDS
-    lab.report(lab.node(2))
-    lab.db.transact(lambda tx: network.compare_node(tx, lab.node(2), {}, lab.now))
+    lab.later(ALIVE_SECONDS)
     lab.run(10)
     assert lab.view(port_id).up and lab.standing(2, "segment")[net["id"]].serves
 
@@ -228,18 +220,19 @@ def test_after_a_reboot_everything_stands_again(lab: Lab) -> None:
     net, _, _, _ = routed(lab)
     port_id = lab.plug(net["id"], 1)
     lab.run()
-    before = dict(lab.machines[lab.node(1)].standing)
-    lab.machines[lab.node(1)].reboot()
-    lab.db.transact(lambda tx: network.node_seen(tx, lab.node(1), lab.now))
+    machine = lab.number(1).switch.machine
+    before = dict(machine.standing)
+    lab.number(1).reboot()
+    lab.report()
     lab.run()
-    assert lab.machines[lab.node(1)].standing == before and lab.view(port_id).up
+    assert machine.standing == before and lab.view(port_id).up
 
 
 def test_what_a_node_lost_is_noticed_by_comparing(lab: Lab) -> None:
     net, _ = tenant(lab)
     port_id = lab.plug(net["id"], 1)
     lab.run()
-    machine = lab.machines[lab.node(1)]
+    machine = lab.number(1).switch.machine
     del machine.standing["port", port_id], machine.wishes["port", port_id]
     things = {**FakeSwitch(machine).list_things(), "group": ["stranger"]}
     orphans = lab.db.transact(lambda tx: network.compare_node(tx, lab.node(1), things, lab.now))
@@ -255,8 +248,8 @@ def test_many_ports_of_one_network_cost_few_driver_calls(tmp_path: Path) -> None
     for number in range(100):
         lab.plug(net["id"], 1 + number % 2, server=f"s{number}")
     lab.run()
-    assert len(lab.standing(1, "port")) == 50 and len(lab.told) == 100
-    assert lab.effects <= 2 * (100 + 100)  # before and after each call: one call a port, few for what they share
+    assert len(lab.standing(1, "port")) == 50 and len(lab.pokes) == 100
+    assert lab.effects() <= 100 + 100  # one call a port, few for what they share
     lab.db.close()
 
 
