@@ -252,6 +252,7 @@ class Enforcer:
         self._spaces: dict[str, dict[str, Check]] = {}  # by service
         self._declared: dict[tuple[str, str], str] = {}  # (service, name) → default
         self._current: dict[tuple[str, str], str] = {}  # (service, name) → text in force
+        self._homes: dict[str, set[str]] = {}  # name → services that declare it
         self._varies: dict[tuple[str, str], bool] = {}  # what looks_at_target found, by service
         self._looking: dict[str, bool] = {}  # and for a name wherever it is declared
 
@@ -283,7 +284,9 @@ class Enforcer:
         space = self._spaces.setdefault(service, {})
         space[name] = Parser(text, ChainMap(space, self._rules)).parse()
         self._current[service, name] = self.texts[name] = text
-        meanings = {said for (_, known), said in self._current.items() if known == name}
+        homes = self._homes.setdefault(name, set())
+        homes.add(service)
+        meanings = {self._current[home, name] for home in homes}
         if len(meanings) == 1:
             self._rules[name] = space[name]
         else:
