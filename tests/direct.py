@@ -19,51 +19,20 @@ from pileus.http.app import App, Authenticate
 from pileus.http.audit import Audit
 from pileus.http.transactions import transactions
 
-ADMIN = Caller(
-    user_id="a" * 32,
-    user_name="admin",
-    project_id="b" * 32,
-    project_name="admin",
-    user_domain_id="default",
-    project_domain_id="default",
-    roles=("admin", "manager", "member", "reader"),
-)
-DEMO = Caller(
-    user_id="c" * 32,
-    user_name="demo",
-    project_id="d" * 32,
-    project_name="demo",
-    user_domain_id="default",
-    project_domain_id="default",
-    roles=("member", "reader"),
-)
-READER = Caller(
-    user_id="e" * 32,
-    user_name="reader",
-    project_id="d" * 32,
-    project_name="demo",
-    user_domain_id="default",
-    project_domain_id="default",
-    roles=("reader",),
-)
-OTHER = Caller(
-    user_id="f" * 32,
-    user_name="other",
-    project_id="0" * 32,
-    project_name="other",
-    user_domain_id="default",
-    project_domain_id="default",
-    roles=("member", "reader"),
-)
-SERVICE_USER = Caller(
-    user_id="9" * 32,
-    user_name="nova",
-    project_id="8" * 32,
-    project_name="service",
-    user_domain_id="default",
-    project_domain_id="default",
-    roles=("service",),
-)
+
+def caller(name: str, user: str, project: str, *roles: str, project_name: str = "") -> Caller:
+    """Someone in the default domain; user and project are the digit of which their ids consist."""
+    return Caller(
+        user_id=user * 32, user_name=name, project_id=project * 32, project_name=project_name or name,
+        user_domain_id="default", project_domain_id="default", roles=roles,
+    )  # fmt: skip
+
+
+ADMIN = caller("admin", "a", "b", "admin", "manager", "member", "reader")
+DEMO = caller("demo", "c", "d", "member", "reader")
+READER = caller("reader", "e", "d", "reader", project_name="demo")
+OTHER = caller("other", "f", "0", "member", "reader")
+SERVICE_USER = caller("nova", "9", "8", "service", project_name="service")
 CALLERS = {"admin": ADMIN, "demo": DEMO, "reader": READER, "other": OTHER, "service": SERVICE_USER}
 
 
