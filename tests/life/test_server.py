@@ -230,6 +230,21 @@ def test_shelving_frees_the_node_and_unshelving_brings_the_server_back(cloud: Se
     assert not cloud.call("GET", "/image/v2/images?name=one-shelved").json["images"]
 
 
+def test_a_shelving_whose_image_could_not_be_made_is_given_up_when_the_server_is_asked_to_run(
+    cloud: ServerCloud,
+) -> None:
+    server = cloud.boot()
+    next(iter(cloud.nodes.values())).hypervisor._rounds = 5  # so that the copy takes a while
+    assert cloud.act(server, "shelve").status == 202
+    (image,) = cloud.call("GET", "/image/v2/images?name=one-shelved").json["images"]
+    assert cloud.call("DELETE", f"/image/v2/images/{image['id']}").status == 204
+    cloud.run()
+    assert cloud.show(server)["fault"]["message"] == "the image of the shelved server could not be made"
+    assert cloud.do(server, "reboot", {"type": "HARD"}) == "ACTIVE" and cloud.guest(server).power == "on"
+    assert cloud.do(server, "shelve") == "SHELVED_OFFLOADED"
+    assert cloud.do(server, "unshelve") == "ACTIVE"
+
+
 def test_a_shelved_server_is_deleted_with_its_image(cloud: ServerCloud) -> None:
     before = cloud.leftovers()
     server = cloud.boot()

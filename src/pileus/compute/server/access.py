@@ -79,5 +79,6 @@ def at_rest(ctx: Context, server: Server) -> bool:
 
 
 def retry(server: Server) -> dict[str, Any]:
-    """The changes by which a request lets a server in ERROR try again."""
-    return {"tries": server.tries + 1, "broken": False}
+    """The changes by which a request lets a server in ERROR try again; a shelving that came to nothing is given up."""
+    given_up = {"shelved": ""} if server.shelved and not server.shelved_seen else {}
+    return {"tries": server.tries + 1, "broken": False, **given_up}
