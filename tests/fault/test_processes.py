@@ -232,7 +232,7 @@ def test_on_a_full_disk_requests_are_refused_with_the_reason_and_go_on_when_ther
     assert again.status == 204, again
 
     def all_back() -> dict[str, int]:
-        """Every process, once those that were killed are new ones: what is told may be from before the disk was full."""
+        """Every process, once the killed ones are new: what is told may be from before the disk was full."""
         now = dict(processes(small_disk.state / "run"))
         fresh = now.keys() == running.keys() and all(now[role] != running[role] for role in ("worker", "agent"))
         return now if fresh else {}
