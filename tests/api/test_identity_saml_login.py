@@ -64,8 +64,9 @@ def test_behind_tls_the_cookie_follows_a_post_from_another_site(browser: Browser
 
 
 def test_a_dashboard_may_leave_out_the_only_provider(browser: Browser) -> None:
-    answer = browser.ask("GET", f"/auth{FEDERATION}/websso/saml2?origin={DASHBOARD}")
-    assert answer.status == 303 and answer.headers["location"].startswith(SSO)
+    for method in ("GET", "POST"):
+        answer = browser.ask(method, f"/auth{FEDERATION}/websso/saml2?origin={DASHBOARD}")
+        assert answer.status == 303 and answer.headers["location"].startswith(SSO)
     assert browser.ask("GET", f"/auth{FEDERATION}/websso/openid?origin={DASHBOARD}").status == 404
 
 

@@ -50,18 +50,14 @@ async def door_of(call: Call, idp_id: str, protocol_id: str) -> Door:
     raise NotFound(f"The configuration does not say how to speak to the identity provider {idp_id[:64]}.")
 
 
+@IDENTITY.op("POST", PROVIDER + "/auth", rule=PUBLIC, load=unguarded, streams=True)
 @IDENTITY.op("GET", PROVIDER + "/auth", rule=PUBLIC, load=unguarded, streams=True)
 async def get_federated_token(call: Call, idp_id: str, protocol_id: str) -> None:
     """Ask for an unscoped token by what an identity provider says."""
     await (await door_of(call, idp_id, protocol_id)).enter(call, idp_id, protocol_id)
 
 
-@IDENTITY.op("POST", PROVIDER + "/auth", rule=PUBLIC, load=unguarded, streams=True)
-async def create_federated_token(call: Call, idp_id: str, protocol_id: str) -> None:
-    """Ask for an unscoped token by what an identity provider says."""
-    await (await door_of(call, idp_id, protocol_id)).enter(call, idp_id, protocol_id)
-
-
+@IDENTITY.op("POST", "/auth" + PROVIDER + "/websso", rule=PUBLIC, load=unguarded, streams=True)
 @IDENTITY.op("GET", "/auth" + PROVIDER + "/websso", rule=PUBLIC, load=unguarded, streams=True)
 async def begin_websso_at_provider(call: Call, idp_id: str, protocol_id: str) -> None:
     """Log in at a dashboard by what an identity provider says."""
@@ -69,6 +65,7 @@ async def begin_websso_at_provider(call: Call, idp_id: str, protocol_id: str) ->
     await (await door_of(call, idp_id, protocol_id)).enter_by_browser(call, idp_id, protocol_id, origin)
 
 
+@IDENTITY.op("POST", "/auth/OS-FEDERATION/websso/{protocol_id}", rule=PUBLIC, load=unguarded, streams=True)
 @IDENTITY.op("GET", "/auth/OS-FEDERATION/websso/{protocol_id}", rule=PUBLIC, load=unguarded, streams=True)
 async def begin_websso(call: Call, protocol_id: str) -> None:
     """Log in at a dashboard by what the one identity provider says that has this protocol."""
