@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lives_of_networks import FLOATING, GROUPS, NETWORKS, PORTS, ROUTERS, inside
-from machine import ADMIN, PROJECT, Act, Life, Nothing, Row, Scene, rests_in
+from one_machine import ADMIN, PROJECT, Act, Life, Nothing, Row, Scene, rests_in
 
 from direct import Answer
 from pileus.image import rows as images

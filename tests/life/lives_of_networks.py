@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from machine import ADMIN, PROJECT, Act, Life, Nothing, Row, Scene, nothing_wrong, rests_in
+from one_machine import ADMIN, PROJECT, Act, Life, Nothing, Row, Scene, nothing_wrong, rests_in
 
 from direct import Answer
 from server_cloud import NETWORK

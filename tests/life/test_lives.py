@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from lives import LIVES
-from machine import Lives
+from one_machine import Lives
 
 
 def play(examples: int, steps: int, **how: Any) -> Counter[str]:
