@@ -1,9 +1,11 @@
 """Calls operations through the whole pipeline without a socket, as any caller one likes."""
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +17,7 @@ from pileus.core.op import Service
 from pileus.core.policy import Enforcer
 from pileus.db.connect import Database, Tx, connect
 from pileus.db.migrate import migrate
+from pileus.db.sqlite import SqliteDatabase
 from pileus.http.app import App, Authenticate
 from pileus.http.audit import Audit
 from pileus.http.transactions import transactions
@@ -60,6 +63,17 @@ def named_or(authenticate: Authenticate | None) -> Authenticate:
     return find
 
 
+@functools.cache
+def migrated() -> bytes:
+    """The file of a new database with its schema, which takes a while to make."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "pileus.db"
+        db = SqliteDatabase(str(path))
+        migrate(db)
+        db.close()
+        return path.read_bytes()
+
+
 class Direct:
     """The API of some services over a database of its own."""
 
@@ -68,6 +82,8 @@ class Direct:
         trail: Trail | None = None, clock: Callable[[], float] = time.time,
     ):  # fmt: skip
         """`authenticate` turns real tokens into callers; the names of CALLERS are known besides."""
+        if not (folder / "pileus.db").exists():
+            (folder / "pileus.db").write_bytes(migrated())
         self.db: Database = connect(f"sqlite://{folder}/pileus.db")
         migrate(self.db)
         front = transactions(self.db)
