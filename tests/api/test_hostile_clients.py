@@ -307,7 +307,7 @@ FORGED = {
     **dict.fromkeys(("openstack-system-scope", "x-system-scope"), "all"),
     **dict.fromkeys(("x-identity-status", "x-service-identity-status"), "Confirmed"),
     **dict.fromkeys(("x-forwarded-for", "x-real-ip"), "127.0.0.1"),
-    "x-user-id": "a" * 32, "x-is-admin-project": "True", "x-service-roles": "service", "x-service-token": "admin",
+    "x-user-id": "a" * 32, "x-is-admin-project": "True", "x-service-roles": "service",
     "x-domain-id": "default", "x-original-url": "/identity/v3", "x-http-method-override": "DELETE",
     "x-forwarded-proto": "https", "x-forwarded-host": "evil.example", "x-forwarded-prefix": "/evil",
     "forwarded": "for=127.0.0.1;proto=https;host=evil.example",
@@ -317,6 +317,7 @@ FORGED = {
 def test_forged_headers_have_no_effect(quick: Served) -> None:
     assert quick.call("GET", NETWORKS, **FORGED, **{"x-auth-token": ""})[0] == 401
     assert quick.call("GET", "/identity/v3/users", **FORGED)[0] == 403
+    assert quick.call("GET", NETWORKS, **FORGED, **{"x-service-token": "admin"})[0] == 401, "admin is no service"
     status, made = quick.call("POST", NETWORKS, {"network": {"name": "mine"}}, **FORGED)
     assert status == 201 and made["network"]["project_id"] == "d" * 32
     assert quick.call("GET", f"{NETWORKS}/{made['network']['id']}", **FORGED)[1]["network"]["name"] == "mine"
