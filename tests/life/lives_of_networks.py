@@ -62,6 +62,14 @@ def leg(verb: str) -> Callable[[Scene, Row], Answer]:
     return ask
 
 
+def open_router(scene: Scene) -> Answer:
+    """A router between a network and the outside."""
+    made = make("router", external_gateway_info=lambda scene: {"network_id": outside(scene)})(scene)
+    if made.status == 201:
+        leg("add")(scene, made.json["router"])
+    return made
+
+
 def end_router(scene: Scene, router_id: str) -> Answer:
     ports = scene.ask("GET", f"{NETWORK}/ports?device_id={router_id}&device_owner=network:router_interface", **ADMIN)
     for port in ports.json["ports"]:
@@ -137,8 +145,7 @@ FLOATING = Life(
 ROUTERS = Life(
     name="routers",
     path=f"{NETWORK}/routers",
-    make={"create": make("router", external_gateway_info=lambda scene: {"network_id": outside(scene)}),
-          "create closed": make("router", name="closed")},
+    make={"create": open_router, "create closed": make("router", name="closed")},
     acts=(
         Act("add an interface", leg("add")), Act("remove an interface", leg("remove")),
         Act("close", update("router", external_gateway_info=None)),
@@ -155,7 +162,7 @@ PORTS = Life(
     path=f"{NETWORK}/ports",
     how=ADMIN,
     mine=lambda row: not row["device_owner"].startswith("network:"),
-    make={"create": make("port", name=OWN, network_id=lambda scene: scene.some("networks"))},
+    make={"create": make("port", name=OWN, network_id=inside)},
     acts=(
         Act("close", update("port", admin_state_up=False)),
         Act("open", update("port", admin_state_up=True)),
@@ -169,7 +176,7 @@ NETWORKS = Life(
     name="networks",
     path=f"{NETWORK}/networks",
     how=ADMIN,
-    make={"create": new_inside, "create outside": new_outside},
+    make={"create outside": new_outside, "create": new_inside},
     rests=rests_in("ACTIVE"),
     delete=lambda scene, network_id: scene.ask("DELETE", f"{NETWORK}/networks/{network_id}", **ADMIN),
     usage=network_usage("network"),
