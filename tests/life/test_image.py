@@ -171,6 +171,20 @@ def test_deleting_waits_for_a_living_upload_and_not_for_a_dead_one(cloud: ImageC
     assert cloud.row(image["id"]) is None and list(cloud.blob.list()) == []
 
 
+def test_a_worker_killed_between_the_bytes_and_the_row_of_a_deleted_image_is_no_contradiction(
+    cloud: ImageCloud,
+) -> None:
+    image = cloud.active()
+    assert cloud("DELETE", f"/images/{image['id']}").status == 204
+    cloud.worker().lease(1)
+    row = cloud.row(image["id"])
+    assert row is not None and cloud.blob.remove(row.location)
+    assert not cloud.leaked(), "verify has nothing to say until another worker goes on"
+    cloud.ahead += 61
+    cloud.settle()
+    assert cloud.row(image["id"]) is None
+
+
 def test_deleting_during_a_fetch_leaves_nothing(cloud: ImageCloud) -> None:
     cloud.hub.copies["c1"] = DATA
     image = create_from(cloud)
