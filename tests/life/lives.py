@@ -1,4 +1,4 @@
-"""Everything that lives, as users make, change and delete it: the table that the machine of machine.py plays with.
+"""Everything that lives, as users make, change and delete it: the table that the machine of one_machine.py plays with.
 
 In the order in which all can be deleted.  A new life joins as one more row; see CONTRIBUTING.md, "Add a state".
 """

@@ -10,6 +10,7 @@ import pytest
 from direct import DEMO
 from image_cloud import ImageCloud
 from pileus.core.context import Context
+from pileus.db.connect import Unavailable
 from pileus.image import facade, rows
 from pileus.image.drivers import Broken
 
@@ -183,6 +184,27 @@ def test_a_worker_killed_between_the_bytes_and_the_row_of_a_deleted_image_is_no_
     cloud.ahead += 61
     cloud.settle()
     assert cloud.row(image["id"]) is None
+
+
+def test_the_bytes_stay_when_the_store_fell_silent_after_it_had_committed(
+    cloud: ImageCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.hub.copies["c1"] = DATA
+    image = create_from(cloud)
+    feed(cloud, image.id)
+    real = cloud.db.transact
+
+    def lost(work: Any) -> Any:
+        result = real(work)
+        if cloud.show_status(image.id) == "active":
+            monkeypatch.undo()
+            raise Unavailable("the answer was lost")
+        return result
+
+    monkeypatch.setattr(cloud.db, "transact", lost)
+    cloud.settle()
+    row = cloud.row(image.id)
+    assert row is not None and row.status == "active" and cloud.blob.size(row.location) == len(DATA)
 
 
 def test_deleting_during_a_fetch_leaves_nothing(cloud: ImageCloud) -> None:

@@ -1,4 +1,4 @@
-"""Everything that lives, in any order, whatever fails: machine.py says what is promised, lives.py what lives."""
+"""Everything that lives, in any order, whatever fails: one_machine.py says what is promised, lives.py what lives."""
 
 from collections import Counter
 from typing import Any, ClassVar

@@ -22,6 +22,7 @@ from pileus.core.errors import (
     UnsupportedMediaType,
 )
 from pileus.core.events import record_request
+from pileus.db.connect import Unavailable
 from pileus.http.app import Call
 from pileus.image import rows
 from pileus.image.access import load_image
@@ -125,6 +126,8 @@ class Upload:
                 raise BadRequest(f"The image data has {ingest.size} bytes, but {declared} were announced.")
             stored = await asyncio.to_thread(end, ingest)
             await self.call.write(lambda ctx: self._keep(ctx, stored, keep))
+        except Unavailable:  # nobody knows whether it was committed: the step removes bytes that no row has
+            raise
         except BaseException:
             ingest.abort()
             raise

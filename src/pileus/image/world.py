@@ -76,10 +76,15 @@ class Fetch:
                 if time.monotonic() - seen > rows.BEAT:
                     seen = time.monotonic()
                     self._beat()
-            self._keep(ingest.finish())
+            stored = ingest.finish()
+            self._check(stored)
         except BaseException:
             ingest.abort()
             raise
+        # When this fails nobody knows whether it was committed: the bytes stay, and a next attempt takes another name.
+        if not self.db.transact(lambda tx: self._activate(tx, stored)):
+            ingest.abort()
+            self._unwanted()
 
     def _chunks(self) -> Iterator[bytes]:
         """What a node sends are a disk's own bytes; an image that shall be qcow2 is folded on the way."""
@@ -97,14 +102,12 @@ class Fetch:
         if not self.db.transact(lambda tx: rows.beat(tx, image.id, image.transfer, self.now())):
             self._unwanted()
 
-    def _keep(self, stored: rows.Stored) -> None:
+    def _check(self, stored: rows.Stored) -> None:
         """What a node sends are a disk's own bytes, whatever a guest wrote there: raw is not compared."""
         image = self.image
         plain = image.disk_format in AS_THEY_ARE
         if not plain and (why := refusal(stored.found, image.disk_format, image.container_format)):
             raise Broken(why)
-        if not self.db.transact(lambda tx: self._activate(tx, stored)):
-            self._unwanted()
 
     def _activate(self, tx: Tx, stored: rows.Stored) -> bool:
         held = rows.held(tx, self.image.id, self.image.transfer)
