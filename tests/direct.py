@@ -3,6 +3,7 @@
 import functools
 import json
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,6 +91,7 @@ class Direct:
         audit = Audit(trail, front) if trail else None
         self.app = App(services, front, named_or(authenticate), Enforcer(), settings=settings, audit=audit, clock=clock)
         self.loop = uvloop.new_event_loop()  # as the server's
+        weakref.finalize(self, self.loop.close)  # it holds file descriptors, and no collector closes it
         self.client = ("192.0.2.1", 50_000)  # where requests come from
 
     def __call__(

@@ -61,8 +61,11 @@ class Guest:
         self._thread.start()
 
     def _carry(self) -> None:
+        waiting = select.poll()
+        for fd in (self.wire, self.own, self._end):
+            waiting.register(fd, select.POLLIN)
         while True:
-            ready, _, _ = select.select([self.wire, self.own, self._end], [], [])
+            ready = [fd for fd, _ in waiting.poll()]
             if self._end in ready:
                 return
             for here, there in ((self.wire, self.own), (self.own, self.wire)):

@@ -1,6 +1,7 @@
 """Controller and node over a real socket: who may speak to whom, and that all verbs and streams come through."""
 
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -14,7 +15,7 @@ from pileus.drivers.block.fake import FakeBlock
 from pileus.drivers.hypervisor.fake import FakeHypervisor
 from pileus.drivers.switch.fake import FakeSwitch
 from pileus.network.drivers import Segment
-from pileus.node import trust
+from pileus.node import relay, trust
 from pileus.node.agent import Agent, listen_unix, name_request, serve
 from pileus.node.client import HypervisorClient, SwitchClient, Wire
 from pileus.node.fencing import Fence
@@ -141,16 +142,37 @@ def test_a_screen_comes_through_from_its_first_byte(wire: Wire) -> None:
     screen = wire.console(GUEST.id, "vnc")
     screen.settimeout(5)
     head = b""
-    while len(head) < 12:
-        head += screen.recv(12 - len(head))
+    while len(head) < 12 and (more := screen.recv(12 - len(head))):
+        head += more
     assert head == b"RFB 003.008\n"
     sent = bytes(range(256)) * 4096
     threading.Thread(target=screen.sendall, args=(sent,), daemon=True).start()
     heard = b""
-    while len(heard) < len(sent):
-        heard += screen.recv(1 << 16)
+    while len(heard) < len(sent) and (more := screen.recv(1 << 16)):
+        heard += more
     assert heard == sent
     screen.close()
+
+
+def test_streams_are_joined_whatever_their_numbers(tmp_path: Path) -> None:
+    low = [os.open(tmp_path, os.O_RDONLY) for _ in range(1100)]  # select() fails beyond 1023
+    try:
+        one, left = socket.socketpair()
+        other, right = socket.socketpair()
+        thread = threading.Thread(target=relay.join, args=(left, right), daemon=True)
+        thread.start()
+        assert right.fileno() > 1023
+        one.sendall(b"hello")
+        other.settimeout(5)
+        assert other.recv(5) == b"hello"
+        one.close()
+        assert other.recv(1) == b""
+        thread.join(5)
+        assert not thread.is_alive()
+        other.close()
+    finally:
+        for fd in low:
+            os.close(fd)
 
 
 def test_a_guest_without_a_screen_is_told(wire: Wire) -> None:

@@ -43,7 +43,7 @@ class End:
         self.stream.sendall(self.waiting)
 
     def pending(self) -> bool:
-        """Whether TLS holds bytes that `select` does not know of."""
+        """Whether TLS holds bytes that the kernel does not know of."""
         return isinstance(self.stream, ssl.SSLSocket) and self.stream.pending() > 0
 
 
@@ -55,7 +55,7 @@ def join(left: socket.socket, right: socket.socket) -> None:
         while True:
             reading = [end for end in ends if len(other[end].waiting) < HELD]
             at_once = [end for end in reading if end.pending()]
-            ready, _, _ = select.select(reading, [], [], 0) if at_once else _wait(reading, ends)
+            ready = _arrived(reading, ends, 0 if at_once else None)
             for end in {*ready, *at_once}:
                 data = end.read()
                 if data == b"":
@@ -66,6 +66,14 @@ def join(left: socket.socket, right: socket.socket) -> None:
                 end.write()
 
 
-def _wait(reading: list[End], ends: tuple[End, End]) -> tuple[list[End], list[End], list[End]]:
-    """Sleep until something arrives or what waits can be sent."""
-    return select.select(reading, [end for end in ends if end.waiting], [])
+def _arrived(reading: list[End], ends: tuple[End, End], milliseconds: int | None) -> list[End]:
+    """Sleep until something arrives or what waits can be sent; those that can be read.
+
+    By poll, as select knows no file descriptor above 1023.
+    """
+    waiting = select.poll()
+    for end in ends:
+        if events := (select.POLLIN if end in reading else 0) | (select.POLLOUT if end.waiting else 0):
+            waiting.register(end, events)
+    found = dict(waiting.poll(milliseconds))
+    return [end for end in reading if found.get(end.fileno(), 0) & ~select.POLLOUT]
