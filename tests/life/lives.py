@@ -46,6 +46,12 @@ def do(action: str, body: Any = None) -> Callable[[Scene, Row], Answer]:
     return lambda scene, row: scene.cloud.act(row["id"], action, body)
 
 
+def resize(scene: Scene, row: Row) -> Answer:
+    """To the other of two flavors."""
+    other = "nano" if "micro" in row["flavor"].values() else "micro"
+    return scene.cloud.act(row["id"], "resize", {"flavorRef": other})
+
+
 def rebuild(scene: Scene, row: Row) -> Answer:
     return scene.cloud.act(row["id"], "rebuild", {"imageRef": scene.some("images", "active")})
 
@@ -106,8 +112,7 @@ SERVERS = Life(
         Act("pause", do("pause"), ("ACTIVE",)), Act("unpause", do("unpause"), ("PAUSED",)),
         Act("suspend", do("suspend"), ("ACTIVE",)), Act("resume", do("resume"), ("SUSPENDED",)),
         Act("rescue", do("rescue"), ANY), Act("unrescue", do("unrescue"), ("RESCUE",)),
-        Act("resize", do("resize", {"flavorRef": "micro"}), ANY),
-        Act("resize back", do("resize", {"flavorRef": "nano"}), ANY),
+        Act("resize", resize, ANY),
         Act("confirm", do("confirmResize"), ("VERIFY_RESIZE",)), Act("revert", do("revertResize"), ("VERIFY_RESIZE",)),
         Act("shelve", do("shelve"), (*ANY, "PAUSED", "SUSPENDED")),
         Act("unshelve", do("unshelve"), ("SHELVED_OFFLOADED",)),

@@ -127,8 +127,8 @@ class Lives(RuleBasedStateMachine):
         logging.getLogger("pileus").addHandler(self.said)
         self.undo.callback(logging.getLogger("pileus").removeHandler, self.said)
         for life in reversed(self.lives):
-            making = next(iter(life.make.values()))
-            self.tried(life.name, lambda making=making: making(self.scene(lambda most: 0)))
+            name, making = next(iter(life.make.items()))
+            self.tried(f"{life.name}: {name}", lambda making=making: making(self.scene(lambda most: 0)))
             self.cloud.run(BOUNDED)
 
     def scene(self, draw: Callable[[int], int]) -> Scene:
