@@ -102,8 +102,9 @@ class Passwords:
 
     def __init__(self, memory_kib: int, passes: int) -> None:
         self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=1)
-        self._nobodys = self.hash_now(secrets.token_hex(16))  # compared with what is said to be a nobody's password
         self._pool = ThreadPoolExecutor(THREADS, "password")
+        # Compared with what is said to be a nobody's password; made in the pool, whose threads keep the memory for it.
+        self._nobodys = self._pool.submit(self.hash_now, secrets.token_hex(16)).result()
         self._waiting = 0
         self._verified = Verified()
 
