@@ -36,7 +36,7 @@ def serve() -> Iterator[Callable[..., str]]:
     def start(app: App, limits: Limits | None = None) -> str:
         socket = listen("127.0.0.1", 0)
         front = server(app, limits=limits)
-        front.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        front.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # uvicorn's, kept from taking the tests' signals
         thread = threading.Thread(target=lambda: asyncio.run(front.serve(sockets=[socket])), daemon=True)
         thread.start()
         running.append((front, thread))

@@ -66,7 +66,7 @@ def test_a_made_certificate_is_the_users(api: Compute) -> None:
     made = put(api, "k", at="2.2", type="x509").json["keypair"]
     certificate = load_pem_x509_certificate(made["public_key"].encode())
     private = load_pem_private_key(made["private_key"].encode(), None)
-    assert certificate.public_key() == private.public_key()  # type: ignore[attr-defined]
+    assert certificate.public_key() == private.public_key()  # type: ignore[attr-defined]  # of the object that is really there
     assert DEMO.user_id in certificate.subject.rfc4514_string()
     assert len(made["fingerprint"].split(":")) == 20
     again = put(api, "k2", at="2.2", type="x509", public_key=made["public_key"])

@@ -32,7 +32,7 @@ class Served:
         self.socket = listen("127.0.0.1", 0)
         self.port = int(self.socket.getsockname()[1])
         self.server = server(self.cloud.direct.app)
-        self.server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        self.server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # uvicorn's, kept from taking the tests' signals
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
         while not self.server.started:

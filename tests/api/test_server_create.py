@@ -29,7 +29,7 @@ def _emptied(cloud: ServerCloud) -> Iterator[None]:
 
 
 def rows(cloud: ServerCloud) -> list[int]:
-    return [cloud.db.read(lambda tx, t=t: tx.one(f"select count(*) from {t}")[0]) for t in ROWS]  # type: ignore[misc]
+    return [cloud.db.read(lambda tx, t=t: tx.one(f"select count(*) from {t}")[0]) for t in ROWS]  # type: ignore[misc]  # a default binds the loop's value, whose type mypy does not infer
 
 
 def volume(source: str, uuid: str | None = None, size: int | None = 1, index: int | None = 0, **more: Any) -> Any:
@@ -130,9 +130,9 @@ def test_an_image_of_a_volume_needs_a_size(cloud: ServerCloud) -> None:
 
 
 def test_an_image_too_large_for_the_flavor_is_refused(cloud: ServerCloud) -> None:
-    ram = cloud.ask({"imageRef": cloud.make_image("ram", min_ram=512)})  # type: ignore[arg-type]
+    ram = cloud.ask({"imageRef": cloud.make_image("ram", min_ram=512)})  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
     assert ram.json["badRequest"]["message"] == "Flavor's memory is too small for requested image."
-    disk = cloud.ask({"imageRef": cloud.make_image("disk", min_disk=5)})  # type: ignore[arg-type]
+    disk = cloud.ask({"imageRef": cloud.make_image("disk", min_disk=5)})  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
     assert disk.json["badRequest"]["message"].startswith("Flavor's disk is too small for requested image.")
 
 

@@ -375,7 +375,7 @@ def test_one_hundred_volumes_are_listed_with_as_many_queries_as_one(cloud: Volum
         for _ in range(wanted):
             cloud.call("POST", "/volumes", {"volume": {"size": 1}})
         statements: list[str] = []
-        reader = cloud.db._reader()  # type: ignore[attr-defined]
+        reader = cloud.db._reader()  # type: ignore[attr-defined]  # of the object that is really there
         reader.set_trace_callback(statements.append)
         assert cloud.call("GET", "/volumes/detail").status == 200
         reader.set_trace_callback(None)

@@ -39,19 +39,19 @@ def new_id() -> str:
 
 
 def local(disk_id: str, **facts: object) -> Disk:
-    return Disk(id=disk_id, source=LocalDisk(**({"size_gib": 1} | facts)))  # type: ignore[arg-type]
+    return Disk(id=disk_id, source=LocalDisk(**({"size_gib": 1} | facts)))  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
 
 
 def guest(*disks: Disk, nics: tuple[Nic, ...] = (), **facts: object) -> Guest:
     """A small guest; without a system on its disk it stays in its firmware and uses next to nothing."""
     known: dict[str, object] = {"id": new_id(), "name": "one", "vcpus": 1, "ram_mib": 32}
-    return Guest(disks=disks or (local("root.0"),), nics=nics, **(known | facts))  # type: ignore[arg-type]
+    return Guest(disks=disks or (local("root.0"),), nics=nics, **(known | facts))  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
 
 
 def image_of(path: Path, form: str = "raw") -> ImageSource:
     data = path.read_bytes()
     digest = hashlib.sha512(data).hexdigest()
-    return ImageSource(id=new_id(), format=form, size=len(data), sha512=digest, url=f"file://{path}")  # type: ignore[arg-type]
+    return ImageSource(id=new_id(), format=form, size=len(data), sha512=digest, url=f"file://{path}")  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
 
 
 class Bench(Protocol):
@@ -161,7 +161,7 @@ class QemuBench:
     def close(self) -> None:
         driver = self.hypervisor()
         for guest_id in driver.list_guests():
-            until(lambda guest_id=guest_id: driver.remove_guest(guest_id))  # type: ignore[misc]
+            until(lambda guest_id=guest_id: driver.remove_guest(guest_id))  # type: ignore[misc]  # a default binds the loop's value, whose type mypy does not infer
         self.leave()
         left = self.pids()
         if self.netns:
@@ -192,7 +192,7 @@ def qemu(folder: Path, **options: object) -> QemuHypervisor:
         "boots_at_once": 8,
         "housekeeping_seconds": 0.1,
     }
-    return QemuHypervisor(folder / "h", uid=UID, gid=UID, images=images, **(known | options))  # type: ignore[arg-type]
+    return QemuHypervisor(folder / "h", uid=UID, gid=UID, images=images, **(known | options))  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
 
 
 def volume(folder: Path, mib: int = 16, **facts: object) -> Disk:
@@ -202,4 +202,4 @@ def volume(folder: Path, mib: int = 16, **facts: object) -> Disk:
     os.truncate(path, mib * MIB)
     source = Connection(kind="file", path=str(path))
     known: dict[str, object] = {"id": new_id(), "source": source, "size_bytes": mib * MIB}
-    return Disk(**(known | facts))  # type: ignore[arg-type]
+    return Disk(**(known | facts))  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it

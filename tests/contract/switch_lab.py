@@ -198,4 +198,4 @@ def closing_all(*things: object) -> Iterator[None]:
     finally:
         for thing in things:
             if thing is not None:
-                thing.close()  # type: ignore[attr-defined]
+                thing.close()  # type: ignore[attr-defined]  # of the object that is really there

@@ -33,7 +33,7 @@ def things(db: Database) -> Database:
 
 
 def insert(db: Database, **fields: object) -> Thing:
-    return db.transact(lambda tx: THINGS.insert(tx, Thing(**fields)))  # type: ignore[arg-type]
+    return db.transact(lambda tx: THINGS.insert(tx, Thing(**fields)))  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
 
 
 def test_rows_come_back_as_they_went(things: Database) -> None:
@@ -95,7 +95,7 @@ def test_parallel_writers_lose_nothing(things: Database) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(bump, range(60)))
-    assert things.read(lambda tx: THINGS.get(tx, id="n")).size == 60  # type: ignore[union-attr]
+    assert things.read(lambda tx: THINGS.get(tx, id="n")).size == 60  # type: ignore[union-attr]  # None would fail the test here, as it should
 
 
 def test_a_quota_is_never_passed_by_parallel_requests(things: Database) -> None:

@@ -33,7 +33,7 @@ MARK = b"pileus-forgery-test"
 
 def open_port(number: int, mac: str, ips: tuple[str, ...]) -> Port:
     rules = tuple(
-        Rule(direction=way, ethertype=kind)  # type: ignore[arg-type]
+        Rule(direction=way, ethertype=kind)  # type: ignore[arg-type]  # both are words of the Literals
         for way in ("ingress", "egress")
         for kind in ("IPv4", "IPv6")
     )

@@ -73,7 +73,7 @@ def test_remove_leaves_nothing(bench: Bench) -> None:
         ensure(hypervisor, replace(wish, power=power))
     assert bench.traces() != before
     for wish in wishes:
-        until(lambda wish=wish: hypervisor.remove_guest(wish.id))  # type: ignore[misc]
+        until(lambda wish=wish: hypervisor.remove_guest(wish.id))  # type: ignore[misc]  # a default binds the loop's value, whose type mypy does not infer
     assert bench.traces() == before
     assert list(hypervisor.list_guests()) == []
 
@@ -169,8 +169,8 @@ def test_a_running_guest_can_be_looked_into(bench: Bench) -> None:
     ensure(hypervisor, wish)
     told = hypervisor.diagnostics(wish.id)
     assert (told["num_cpus"], told["memory_details"]) == (1, {"maximum": 32, "used": 32})
-    assert [disk["id"] for disk in told["disk_details"]] == [disk.id for disk in wish.disks]  # type: ignore[attr-defined]
-    assert told["nic_details"][0]["port_id"] == wish.nics[0].port_id  # type: ignore[index]
+    assert [disk["id"] for disk in told["disk_details"]] == [disk.id for disk in wish.disks]  # type: ignore[attr-defined]  # of the object that is really there
+    assert told["nic_details"][0]["port_id"] == wish.nics[0].port_id  # type: ignore[index]  # None or another shape would fail the test here
     assert len(hypervisor.console_log(wish.id, 5)) <= 5
     assert hypervisor.console_socket(wish.id, "serial") != hypervisor.console_socket(wish.id, "vnc")
     hypervisor.inject_nmi(wish.id)

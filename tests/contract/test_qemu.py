@@ -79,7 +79,7 @@ def test_a_guest_cannot_replace_what_root_connects_to(bench: QemuBench) -> None:
     for kind in ("vnc", "serial"):
         with socket.socket(socket.AF_UNIX) as door:
             door.settimeout(5)
-            door.connect(hypervisor.console_socket(wish.id, kind))  # type: ignore[arg-type]
+            door.connect(hypervisor.console_socket(wish.id, kind))  # type: ignore[arg-type]  # both are words of the Literals
             if kind == "vnc":
                 assert door.recv(12) == b"RFB 003.008\n"
     for path in folder_of(bench, wish).rglob("*"):
@@ -103,7 +103,7 @@ def test_logs_are_bounded_and_say_whose_they_are(bench: QemuBench) -> None:
     os.kill(seen.pid, signal.SIGTERM)
     until(lambda: not Path(f"/proc/{seen.pid}").exists())
     assert all(wish.id in line for line in (folder / "log").read_text().splitlines())
-    assert hypervisor.observe_guest(wish.id).ended == "lost"  # type: ignore[union-attr]
+    assert hypervisor.observe_guest(wish.id).ended == "lost"  # type: ignore[union-attr]  # None would fail the test here, as it should
 
 
 def test_a_qemu_that_does_not_answer_is_looked_at_quickly_and_ended_when_the_node_goes_down(bench: QemuBench) -> None:
@@ -116,7 +116,7 @@ def test_a_qemu_that_does_not_answer_is_looked_at_quickly_and_ended_when_the_nod
     assert time.monotonic() - began < 8, "only the first look waits"
     hypervisor.go_down(0.5)
     assert not Path(f"/proc/{seen.pid}").exists()
-    assert hypervisor.observe_guest(wish.id).ended == "lost"  # type: ignore[union-attr]
+    assert hypervisor.observe_guest(wish.id).ended == "lost"  # type: ignore[union-attr]  # None would fail the test here, as it should
 
 
 @pytest.mark.parametrize("hostile", ["../../etc", "", "x" * 300, "a/b", "0" * 31 + "\n"])
@@ -291,7 +291,7 @@ class Far:
     def disk(self, mib: int = 16, **facts: object) -> Disk:
         tls = {"identity": "node-1", "key": self.key}
         known: dict[str, object] = {"kind": "nbd", "host": "127.0.0.1", "port": self.port, "export": "v", "tls": tls}
-        return Disk(id="f" * 8 + new_id()[8:], source=Connection(**(known | facts)), size_bytes=mib * MIB)  # type: ignore[arg-type]
+        return Disk(id="f" * 8 + new_id()[8:], source=Connection(**(known | facts)), size_bytes=mib * MIB)  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
 
 
 @pytest.fixture
@@ -323,7 +323,7 @@ def test_a_far_volume_is_reached_through_a_relay_that_holds_the_key(bench: QemuB
     os.kill(relay, signal.SIGKILL)
     until(lambda: relay not in bench.pids() and len(bench.pids()) == 2)
     again = until_quietly(hypervisor, replace(wish, name="again"))
-    assert again.pid == hypervisor.observe_guest(wish.id).pid  # type: ignore[union-attr]
+    assert again.pid == hypervisor.observe_guest(wish.id).pid  # type: ignore[union-attr]  # None would fail the test here, as it should
     assert len(bench.pids()) == 2
     os.truncate(far.file, 32 * MIB)
     far.serve()

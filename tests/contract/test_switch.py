@@ -426,7 +426,7 @@ def test_what_dies_by_itself_is_started_again_by_looking_after_it(tmp_path: Path
             switch.look_after()
             assert dnsmasq.running(bench.run / name) == first
             os.kill(first, signal.SIGKILL)
-            assert wait(lambda folder=bench.run / name: dnsmasq.running(folder) is None)  # type: ignore[misc]
+            assert wait(lambda folder=bench.run / name: dnsmasq.running(folder) is None)  # type: ignore[misc]  # a default binds the loop's value, whose type mypy does not infer
             switch.look_after()
             assert dnsmasq.running(bench.run / name) not in (None, first)
         unbuild(switch)

@@ -98,7 +98,7 @@ def url(tmp_path: Path, provider: OpenidProvider, dashboard: Dashboard) -> Itera
     callback = "/identity/v3/OS-FEDERATION/identity_providers/acme/protocols/openid/oidc"
     provider.client(CLIENT, SECRET, cloud.settings.public_url + callback)
     front = server(cloud.direct.app)
-    front.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    front.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # uvicorn's, kept from taking the tests' signals
     thread = threading.Thread(target=lambda: asyncio.run(front.serve(sockets=[socket])), daemon=True)
     thread.start()
     yield cloud.settings.public_url

@@ -29,7 +29,7 @@ class Served:
     def _serve(self, app: App) -> str:
         socket = listen("127.0.0.1", 0)
         self.front = server(app)
-        self.front.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        self.front.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # uvicorn's, kept from taking the tests' signals
         self.thread = threading.Thread(target=lambda: asyncio.run(self.front.serve(sockets=[socket])), daemon=True)
         self.thread.start()
         return f"http://localhost:{socket.getsockname()[1]}"

@@ -208,7 +208,7 @@ class FakeCloud:
         self.api = Direct(services(), folder, settings, clock=self.clock)
         self.db = self.api.db
         if self.db.dialect == "sqlite":  # kills here are not power cuts
-            self.db._writer.execute("pragma synchronous = off")  # type: ignore[attr-defined]
+            self.db._writer.execute("pragma synchronous = off")  # type: ignore[attr-defined]  # of the object that is really there
         self.hub = settings.hub = FakeConnect(self.db, self.blob, self.nodes, Faults())  # the API's, without faults
         self.revive()
         self.report()

@@ -72,7 +72,7 @@ class Attacked:
 @pytest.fixture
 def attacked(tmp_path: Path) -> Iterator[Attacked]:
     cloud = FakeCloud(tmp_path)
-    cloud.db._writer.execute("pragma synchronous = off")  # type: ignore[attr-defined]
+    cloud.db._writer.execute("pragma synchronous = off")  # type: ignore[attr-defined]  # of the object that is really there
     yield Attacked(cloud)
     cloud.close()
 

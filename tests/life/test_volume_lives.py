@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,7 +76,7 @@ def attach(scene: Scene) -> None:
 
 
 def attached(scene: Scene) -> None:
-    assert scene.server.view(scene.idle).connection is not None  # type: ignore[union-attr]
+    assert scene.server.view(scene.idle).connection is not None  # type: ignore[union-attr]  # None would fail the test here, as it should
     assert scene.cloud.status(scene.idle) == "attaching" and scene.server.id in scene.cloud.pokes
     scene.server.open(scene.idle)
     all_rest(scene, 2)
@@ -181,7 +182,7 @@ def test_it_ends_well_wherever_the_process_is_killed(tmp_path: Path, name: str) 
     effects = play(tmp_path / "whole", name, None)
     chosen = range(1, effects + 1)
     if effects > 12:  # long lives: the ends, and a sample between
-        chosen = sorted({1, 2, effects, *random.Random(name).sample(range(3, effects), 8)})  # type: ignore[assignment]
+        chosen = sorted({1, 2, effects, *random.Random(name).sample(range(3, effects), 8)})  # type: ignore[assignment]  # a list of numbers, as the other choice is
     for at in chosen:
         try:
             play(tmp_path / f"killed-{at}", name, at)
@@ -196,7 +197,7 @@ def cloud(tmp_path: Path) -> Iterator[VolumeCloud]:
     made.close()
 
 
-def machine_of(cloud: VolumeCloud):  # type: ignore[no-untyped-def]
+def machine_of(cloud: VolumeCloud) -> Any:
     return next(iter(cloud.machines.values()))
 
 
@@ -211,7 +212,7 @@ def test_a_volume_that_a_server_asked_for_may_be_reserved_before_it_is_made(clou
     with pytest.raises(BadRequest):
         FakeServer(cloud, machine).reserve(view.id)
     cloud.run()
-    assert server.view(view.id).connection is not None and cloud.status(view.id) == "attaching"  # type: ignore[union-attr]
+    assert server.view(view.id).connection is not None and cloud.status(view.id) == "attaching"  # type: ignore[union-attr]  # None would fail the test here, as it should
     server.open(view.id)
     server.release(view.id)
     cloud.db.transact(lambda tx: facade.delete_volume(tx, view.id, cloud.clock()))
@@ -232,7 +233,7 @@ def test_a_server_hears_why_its_volume_could_not_be_made(cloud: VolumeCloud) -> 
     server.reserve(view.id)
     server.connect(view.id)
     cloud.run()
-    assert "on fire" in str(server.view(view.id).fault) and server.id in cloud.pokes  # type: ignore[union-attr]
+    assert "on fire" in str(server.view(view.id).fault) and server.id in cloud.pokes  # type: ignore[union-attr]  # None would fail the test here, as it should
     assert cloud.status(view.id) == "error"
     assert "on fire" in cloud.call("GET", "/messages").json["messages"][0]["user_message"]
     cloud.faults.fail = lambda verb: None
@@ -285,11 +286,11 @@ def test_a_volume_being_copied_is_opened_by_nobody_until_the_copy_is_whole(tmp_p
 def test_a_volume_open_on_another_node_is_not_torn_into_a_snapshot(tmp_path: Path) -> None:
     cloud = VolumeCloud(tmp_path, machines=2)
     volume_id = cloud.volume()
-    home = cloud.db.read(lambda tx: facade.find_volume(tx, volume_id)).node_id  # type: ignore[union-attr]
+    home = cloud.db.read(lambda tx: facade.find_volume(tx, volume_id)).node_id  # type: ignore[union-attr]  # None would fail the test here, as it should
     elsewhere = next(m for m in cloud.machines.values() if m.id != home)
     server = FakeServer(cloud, elsewhere)
     server.attach(volume_id)
-    connection = server.view(volume_id).connection  # type: ignore[union-attr]
+    connection = server.view(volume_id).connection  # type: ignore[union-attr]  # None would fail the test here, as it should
     assert connection is not None and connection.kind == "nbd" and connection.tls
     made = cloud.made("POST", "/snapshots", {"snapshot": {"volume_id": volume_id}})["id"]
     cloud.run()
@@ -308,7 +309,7 @@ def test_a_volume_lives_near_its_server_where_there_is_room(tmp_path: Path) -> N
     for machine in cloud.machines.values():
         view = cloud.db.transact(lambda tx, m=machine: facade.create_volume(cloud.context(tx), size=1, node_id=m.id))
         cloud.run()
-        assert cloud.db.read(lambda tx, v=view: facade.find_volume(tx, v.id)).node_id == machine.id  # type: ignore[union-attr]
+        assert cloud.db.read(lambda tx, v=view: facade.find_volume(tx, v.id)).node_id == machine.id  # type: ignore[union-attr]  # None would fail the test here, as it should
     cloud.close()
 
 
@@ -356,7 +357,7 @@ def test_disconnect_keeps_the_reservation_and_connect_moves_it(tmp_path: Path) -
     server.attach(volume_id)
     attachment_id = server.attachments[volume_id]
     cloud.db.transact(lambda tx: facade.disconnect(tx, attachment_id, cloud.clock()))
-    assert cloud.status(volume_id) == "reserved" and server.view(volume_id).connection is None  # type: ignore[union-attr]
+    assert cloud.status(volume_id) == "reserved" and server.view(volume_id).connection is None  # type: ignore[union-attr]  # None would fail the test here, as it should
     cloud.run()
     assert not any(m.block.machine.exports for m in cloud.machines.values())
     cloud.db.transact(lambda tx: facade.connect(tx, attachment_id, second.id, cloud.clock()))

@@ -37,7 +37,7 @@ def test_a_token_says_what_was_signed_in_at_most_255_characters(
     life: float, generations: tuple[int, int],
 ) -> None:  # fmt: skip
     payload = Payload(
-        user_id=user, methods=tuple(sorted(methods, key=METHODS.index)), scope=scope, scope_id=target,  # type: ignore[arg-type]
+        user_id=user, methods=tuple(sorted(methods, key=METHODS.index)), scope=scope, scope_id=target,  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
         issued_at=issued, expires_at=issued + life, audit_id=new_audit_id(), parent_audit_id=new_audit_id(),
         user_generation=generations[0], scope_generation=generations[1], application_credential_id=credential,
     )  # fmt: skip

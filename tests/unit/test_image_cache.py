@@ -81,7 +81,7 @@ def source(path: Path, form: str = "qcow2", **changes: object) -> ImageSource:
         "id": str(uuid.uuid4()), "format": form, "size": len(data),
         "sha512": hashlib.sha512(data).hexdigest(), "url": f"file://{path}",
     }  # fmt: skip
-    return ImageSource(**(facts | changes))  # type: ignore[arg-type]
+    return ImageSource(**(facts | changes))  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
 
 
 @pytest.fixture
@@ -280,7 +280,7 @@ def https(lab: Lab) -> Iterator[tuple[str, ssl.SSLContext]]:
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args: object) -> None:
-            super().__init__(*args, directory=str(lab.folder))  # type: ignore[arg-type]
+            super().__init__(*args, directory=str(lab.folder))  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
 
         def log_message(self, *args: object) -> None: ...
 

@@ -18,13 +18,13 @@ HOSTILE = 'x",file=/etc/shadow,id='
 
 
 def disk(name: str, **facts: object) -> Disk:
-    return Disk(**({"id": name, "source": LocalDisk(size_gib=1)} | facts))  # type: ignore[arg-type]
+    return Disk(**({"id": name, "source": LocalDisk(size_gib=1)} | facts))  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
 
 
 def guest(**facts: object) -> Guest:
     nic = Nic(port_id="p1", mac="fa:16:3e:00:00:01", device="tap1", netns="n", mtu=1450)
     known = {"id": ID, "name": HOSTILE, "vcpus": 2, "ram_mib": 256, "disks": (disk("root.0"),), "nics": (nic,)}
-    return Guest(**(known | facts))  # type: ignore[arg-type]
+    return Guest(**(known | facts))  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
 
 
 def started(wish: Guest, **facts: object) -> list[str]:
@@ -38,7 +38,7 @@ def started(wish: Guest, **facts: object) -> list[str]:
         "files": {name: 20 + number for number, name in enumerate(names)},
         "taps": {nic.port_id: 50 + number for number, nic in enumerate(wish.nics)},
     }  # fmt: skip
-    return command(Start(**(known | facts)))  # type: ignore[arg-type]
+    return command(Start(**(known | facts)))  # type: ignore[arg-type]  # given by name, so that a test says only what matters to it
 
 
 def options(words: list[str], name: str) -> list[dict[str, object]]:
@@ -55,7 +55,7 @@ def test_every_disk_is_raw_by_name_and_comes_as_a_descriptor(machine: str) -> No
     assert len(nodes) == 4
     for node in nodes:
         assert node["driver"] == "raw"
-        assert node["file"]["driver"] == "file" and node["file"]["filename"].startswith("/dev/fdset/")  # type: ignore[index]
+        assert node["file"]["driver"] == "file" and node["file"]["filename"].startswith("/dev/fdset/")  # type: ignore[index]  # None or another shape would fail the test here
     assert "/secret/place" not in " ".join(words)
     assert not {"-drive", "-hda", "-cdrom", "-netdev user", "-runas", "-daemonize"} & set(words)
 
@@ -121,8 +121,8 @@ def test_a_far_disk_is_reached_through_its_relay_and_waits_for_it() -> None:
     far = disk("v", source=Connection(kind="nbd", host="h", port=1, tls={"identity": "i", "key": "k3y"}))
     words = started(guest(disks=(disk("root.0"), far)), relays={"disk-v": "/run/g/remote/4/nbd"})
     node = options(words, "blockdev")[1]["file"]
-    assert node["server"] == {"type": "unix", "path": "/run/g/remote/4/nbd"}  # type: ignore[index]
-    assert node["reconnect-delay"] > 0  # type: ignore[index]
+    assert node["server"] == {"type": "unix", "path": "/run/g/remote/4/nbd"}  # type: ignore[index]  # None or another shape would fail the test here
+    assert node["reconnect-delay"] > 0  # type: ignore[index]  # None or another shape would fail the test here
     assert "k3y" not in " ".join(words)
 
 

@@ -1,5 +1,7 @@
 """Rules of block storage that need no cloud: shown statuses, what a pool can serve, filters that are pairs."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,7 +52,7 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Database:
 @settings(max_examples=400, deadline=None)
 @given(volume=volumes, ties=attachments)
 def test_lists_filter_by_the_very_status_that_is_shown(db: Database, volume: Volume, ties: list[Attachment]) -> None:
-    def both(tx) -> tuple[str, list[str]]:  # type: ignore[no-untyped-def]
+    def both(tx: Any) -> tuple[str, list[str]]:
         tx.run("delete from volume_attachments")
         tx.run("delete from volumes")
         VOLUMES.insert(tx, volume)
@@ -77,7 +79,7 @@ def test_so_do_lists_of_snapshots(
         forced_status=forced, fault=fault, fault_generation=at, generation=1, created_at=0.0,
     )  # fmt: skip
 
-    def both(tx) -> str:  # type: ignore[no-untyped-def]
+    def both(tx: Any) -> str:
         SNAPSHOTS.delete(tx, id="x")
         VOLUMES.delete(tx, id="s")
         VOLUMES.insert(tx, volume)

@@ -57,9 +57,9 @@ def step(look: Round, door: Door | None) -> Outcome:
     try:
         for kind in TABLES:
             ids = [entry.local_id for entry in look.due if entry.kind == kind]
-            found += door.ask_now(lambda directory, k=kind, i=ids: directory.read(k, i))  # type: ignore[misc]
+            found += door.ask_now(lambda directory, k=kind, i=ids: directory.read(k, i))  # type: ignore[misc]  # defaults bind the loop's values, whose types mypy does not infer
         for group in [e for e in found if public_id(look.domain_id, e.kind, e.local_id) in look.assigned]:
-            found += door.ask_now(lambda directory, g=group: directory.users_in(g))  # type: ignore[misc]
+            found += door.ask_now(lambda directory, g=group: directory.users_in(g))  # type: ignore[misc]  # defaults bind the loop's values, whose types mypy does not infer
     except Away as why:
         raise Transient(f"the directory cannot be asked: {why}") from None
     look.found = found

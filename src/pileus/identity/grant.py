@@ -168,7 +168,7 @@ def grant_rules(suffix: str = "") -> tuple[str, str, str, str]:
     """The names of the rules for list, check, give, take."""
     system = "system_" if suffix else ""
     listing = f"identity:list_{system}grants{suffix}"
-    return (listing, *(f"identity:{verb}_{system}grant{suffix}" for verb in ("check", "create", "revoke")))  # type: ignore[return-value]
+    return (listing, *(f"identity:{verb}_{system}grant{suffix}" for verb in ("check", "create", "revoke")))  # type: ignore[return-value]  # as many names as the tuple has places
 
 
 for _actor in ("user", "group"):

@@ -57,7 +57,7 @@ def find_request_token(ctx: Context, token_id: str) -> RequestToken | None:
     return found if found is not None and found.expires_at > ctx.now else None
 
 
-class Validator(oauth.RequestValidator):  # type: ignore[misc]
+class Validator(oauth.RequestValidator):  # type: ignore[misc]  # oauthlib has no types
     """One request's view of consumers and tokens; unknown ones cost what known ones cost."""
 
     dummy_client = dummy_request_token = dummy_access_token = "0" * 32

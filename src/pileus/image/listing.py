@@ -134,7 +134,7 @@ def _holds(listing: Listing[Image], column: str, bracket: str, text: str) -> Non
 
 
 def _quoted(text: str) -> str:
-    return IMAGES.value("tags", [text])[1:-1]  # type: ignore[no-any-return]
+    return IMAGES.value("tags", [text])[1:-1]  # type: ignore[no-any-return]  # `value` gives text for a list
 
 
 def _sort(query: Query) -> list[tuple[str, bool]]:

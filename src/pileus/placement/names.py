@@ -25,7 +25,7 @@ def standard_traits() -> frozenset[str]:
 @functools.cache
 def standard_classes() -> tuple[str, ...]:
     """All names that os-resource-classes knows, in its order."""
-    import os_resource_classes  # type: ignore[import-untyped]
+    import os_resource_classes  # type: ignore[import-untyped]  # it has no types
 
     return tuple(os_resource_classes.STANDARDS)
 

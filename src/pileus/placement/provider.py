@@ -58,7 +58,7 @@ PROVIDER = Fields(
 
 def body_schema(letter: str, version: str) -> Schema:
     """The fields of a create or update body, which placement sends without an envelope."""
-    inner: Schema = PROVIDER.body_schema(letter, tuple(map(int, version.split("."))))["properties"][PROVIDER.key]  # type: ignore[arg-type]
+    inner: Schema = PROVIDER.body_schema(letter, tuple(map(int, version.split("."))))["properties"][PROVIDER.key]  # type: ignore[arg-type]  # a version has two parts
     return {**inner, "required": ["name"]}
 
 

@@ -40,7 +40,7 @@ class Kept:
             machine = pickle.load(journal)  # noqa: S301 (our own file, in a folder of root's)
             driver = build(machine)
             while True:
-                verb, arguments = pickle.load(journal)  # noqa: S301
+                verb, arguments = pickle.load(journal)  # noqa: S301 (our own file, in a folder of root's)
                 with suppress(Exception):  # what was refused then is refused again
                     getattr(driver, verb)(*arguments)
         return machine

@@ -52,7 +52,7 @@ def start_image(
     SNAPSHOTS.insert(
         ctx.tx,
         Snapshot(
-            id=snapshot_id, server_id=server.id, image_id=made.id, kind=kind,  # type: ignore[arg-type]
+            id=snapshot_id, server_id=server.id, image_id=made.id, kind=kind,  # type: ignore[arg-type]  # `kind` is one of the Literal's words: its callers are ours
             disk_id=root_disk(server), node_id=server.node_id, rotation=rotation, backup_type=backup_type,
             created_at=ctx.now,
         ),

@@ -185,7 +185,7 @@ def arrived(whole: Whole, world: World) -> None:
         ends = {"migrating": "finished", "reverting": "reverted"}
         if migration.state == "finished" and migration.wish == "confirm":
             migration.state = "confirmed"
-        migration.state = ends.get(migration.state, migration.state)  # type: ignore[assignment]
+        migration.state = ends.get(migration.state, migration.state)  # type: ignore[assignment]  # the table's values are states
         migration.updated_at = world.now()
     if server.shelved_seen and not server.shelved:
         world.drop_shelve_image(whole)

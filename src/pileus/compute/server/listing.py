@@ -188,7 +188,7 @@ def _derived(ctx: Context, query: Query, names: set[str], listing: Listing[Serve
         tests.append(lambda row: row.state.status in statuses)
     for name in names & {"vm_state", "task_state"}:
         values = set(query.all(name))
-        tests.append(lambda row, name=name, values=values: str(getattr(row.state, name)) in values)  # type: ignore[misc]
+        tests.append(lambda row, name=name, values=values: str(getattr(row.state, name)) in values)  # type: ignore[misc]  # defaults bind the loop's values, whose types mypy does not infer
     if "power_state" in names:
         powers = [_POWER.get(value, value) for value in query.all("power_state")]
         tests.append(lambda row: row.server.seen.power in powers)

@@ -124,7 +124,7 @@ class Provider:
             claims: Claims = jwt.decode(token, keys, algorithms=list(ALGORITHMS)).claims
             expected = {"iss": {"essential": True, "value": self.settings.issuer}, "exp": {"essential": True},
                         "sub": {"essential": True}}  # fmt: skip
-            jwt.JWTClaimsRegistry(now=int(self.clock()), leeway=LEEWAY, **expected).validate(claims)  # type: ignore[arg-type]
+            jwt.JWTClaimsRegistry(now=int(self.clock()), leeway=LEEWAY, **expected).validate(claims)  # type: ignore[arg-type]  # options by name, which the stub does not know one by one
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise Untrue(f"the token is not the provider's, or not valid now: {type(error).__name__} {error}") from None
         return claims

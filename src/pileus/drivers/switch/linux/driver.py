@@ -335,7 +335,7 @@ class LinuxSwitch:
                 if self._groups.get(group_id) is None and not self._networks_naming(group_id):
                     text = filters.drop_group(group_id)
                     try:
-                        self._inside(lambda text=text: namespaces.nft(text))  # type: ignore[misc]
+                        self._inside(lambda text=text: namespaces.nft(text))  # type: ignore[misc]  # the default binds the loop's value, whose type mypy does not infer
                     except SwitchError as error:  # a chain that is still to be changed names it: the next one's work
                         log.info("the sets of group %s stay: %s", group_id, error)
 

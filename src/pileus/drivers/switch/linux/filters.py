@@ -185,7 +185,7 @@ def groups_in(listed: str) -> set[str]:
 def _collapsed(nets: Iterable[Network], version: int) -> list[str]:
     """The networks of one IP version as nft writes them, none inside another (sets take no overlap)."""
     chosen = [net for net in nets if net.version == version]
-    return [_short(net) for net in ipaddress.collapse_addresses(chosen)]  # type: ignore[type-var]
+    return [_short(net) for net in ipaddress.collapse_addresses(chosen)]  # type: ignore[type-var]  # all of one version, which the type of networks does not say
 
 
 def _short(net: Network) -> str:

@@ -47,7 +47,7 @@ class Shelf(Generic[T]):
             self._records[file.stem] = self._read(file)
 
     def _read(self, file: Path) -> Record[T]:
-        record_type: type[Record[T]] = Record[self._kind]  # type: ignore[name-defined]
+        record_type: type[Record[T]] = Record[self._kind]  # type: ignore[name-defined]  # the parameter is a value, known only at run time
         try:
             return msgspec.json.decode(file.read_bytes(), type=record_type)
         except (msgspec.MsgspecError, OSError):
